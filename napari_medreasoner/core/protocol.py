@@ -1,0 +1,267 @@
+"""The wire between client and server: routes, limits and models, in one place.
+
+Every route needs `Authorization: Bearer TOKEN`. An image is uploaded once, under the
+SHA-256 of its content, and named by that hash afterwards; the server may forget it at any
+time (`UnknownImageError`) and the client uploads it again. Coordinates are pixels of the
+slice asked about (`napari_medreasoner.core.geometry`).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Final, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
+from napari_medreasoner.core.masks import PackedMask
+from napari_medreasoner.core.prompts import PromptTemplate
+
+__all__ = [
+    "ASK",
+    "CAPABILITIES",
+    "HEALTH",
+    "IMAGES",
+    "PROTOCOL_VERSION",
+    "SEGMENT",
+    "AnswerEvent",
+    "AskRequest",
+    "Capabilities",
+    "DoneEvent",
+    "EngineInfo",
+    "ErrorBody",
+    "ErrorEvent",
+    "Event",
+    "EventAdapter",
+    "Health",
+    "ImageHeader",
+    "ImageRef",
+    "MaskEvent",
+    "SegmentReply",
+    "SegmentRequest",
+    "StatusEvent",
+    "ThinkEvent",
+    "content_hash",
+]
+
+PROTOCOL_VERSION: Final = 1
+HEALTH: Final = "/v1/health"
+CAPABILITIES: Final = "/v1/capabilities"
+IMAGES: Final = "/v1/images"  # PUT and HEAD IMAGES/{sha256}?dtype=…&shape=…&shape=…
+ASK: Final = "/v1/ask"  # POST -> text/event-stream of Event
+SEGMENT: Final = "/v1/segment"  # POST -> SegmentReply
+
+ImageDtype = Literal["uint8", "int16", "uint16", "float32"]
+Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class _Wire(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ImageHeader(_Wire):
+    """How the raw bytes of an uploaded image are to be read (C order, little endian).
+
+    Attributes
+    ----------
+    dtype : str
+        Element type.
+    shape : tuple of int
+        (row, column), (row, column, 3), (slice, row, column) or (slice, row, column, 3).
+    """
+
+    dtype: ImageDtype
+    shape: Annotated[
+        tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=4)
+    ]
+
+
+def content_hash(image: NDArray[np.generic]) -> str:
+    """SHA-256 over element type, shape and bytes of a C-contiguous array."""
+    digest = hashlib.sha256(f"{image.dtype.name} {image.shape} ".encode())
+    digest.update(np.ascontiguousarray(image).data)
+    return digest.hexdigest()
+
+
+class ImageRef(_Wire):
+    """One displayed picture: an uploaded image, a slice of it, and its grey window.
+
+    Attributes
+    ----------
+    sha256 : str
+        Content hash of the uploaded array.
+    plane : SlicePlane or None
+        The slice; None for a 2D image.
+    window : (float, float) or None
+        Intensities shown as black and as white; None lets the server take the 0.5th and
+        99.5th percentile of the slice.
+    spacing : tuple of float
+        Millimetres between voxels along (slice, row, column).
+    """
+
+    sha256: Sha256
+    plane: SlicePlane | None = None
+    window: tuple[float, float] | None = None
+    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+class AskRequest(_Wire):
+    """A question about one picture.
+
+    Attributes
+    ----------
+    modality : str
+        As in "CT" or "Fundus"; empty when not known.
+    template : PromptTemplate or None
+        None takes the built-in Reasoning template.
+    """
+
+    image: ImageRef
+    question: str
+    modality: Annotated[str, Field(max_length=64)] = ""
+    template: PromptTemplate | None = None
+
+
+class SegmentRequest(_Wire):
+    """Prompts to be turned into a mask.
+
+    Attributes
+    ----------
+    scope : str
+        "slice": a mask of the slice. "volume": a mask of the whole volume, grown from the
+        prompts on their slice.
+    """
+
+    image: ImageRef
+    prompts: Prompts
+    scope: Literal["slice", "volume"] = "slice"
+
+
+class SegmentReply(_Wire):
+    """A mask of the slice or volume, and how sure the segmenter is (0 to 1)."""
+
+    mask: PackedMask
+    score: Annotated[float, Field(ge=0, le=1)]
+    milliseconds: float
+
+
+class EngineInfo(_Wire):
+    """What an engine says of itself.
+
+    Attributes
+    ----------
+    name : str
+        Registry name.
+    title : str
+        As shown to the user.
+    description : str
+        One sentence: what it does and how far to trust it.
+    licence : str
+        SPDX expression of code and weights.
+    coordinates : str
+        Convention of the coordinates it writes or takes, e.g. "pixels of the given image".
+    input_window : str
+        What it sees of the intensities.
+    volumes : bool
+        Whether a segmenter can grow a mask through a volume.
+    """
+
+    name: str
+    title: str
+    description: str
+    licence: str
+    coordinates: str
+    input_window: str
+    volumes: bool = False
+
+
+class Health(_Wire):
+    """The server is up; `protocol` must equal the client's `PROTOCOL_VERSION`."""
+
+    status: Literal["ok"] = "ok"
+    protocol: int = PROTOCOL_VERSION
+    version: str
+
+
+class Capabilities(_Wire):
+    """What this server can do."""
+
+    protocol: int = PROTOCOL_VERSION
+    crm: EngineInfo
+    asm: EngineInfo
+    max_body_bytes: int
+    templates: tuple[str, ...]
+
+
+class ErrorBody(_Wire):
+    """Body of every reply with an error status; `code` names the class in `core.errors`."""
+
+    code: str
+    message: str
+
+
+class StatusEvent(_Wire):
+    """What is being done now: "waiting", "reasoning" or "segmenting"."""
+
+    type: Literal["status"] = "status"
+    stage: Literal["waiting", "reasoning", "segmenting"]
+
+
+class ThinkEvent(_Wire):
+    """The next piece of the reasoning trace."""
+
+    type: Literal["think"] = "think"
+    text: str
+
+
+class AnswerEvent(_Wire):
+    """Box and the two key points."""
+
+    type: Literal["answer"] = "answer"
+    box: Box
+    points: tuple[Point, Point]
+
+
+class MaskEvent(_Wire):
+    """The mask of the slice that the segmenter made of box and points."""
+
+    type: Literal["mask"] = "mask"
+    mask: PackedMask
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+class DoneEvent(_Wire):
+    """The stream is complete: the only proof that nothing was cut off.
+
+    Attributes
+    ----------
+    trace_sha256 : str
+        Of the UTF-8 text of all think events, in order.
+    reason_ms, segment_ms, first_token_ms : float
+        Time in the reasoner, in the segmenter, and until the reasoner's first text.
+    """
+
+    type: Literal["done"] = "done"
+    trace_sha256: Sha256
+    reason_ms: float
+    segment_ms: float
+    first_token_ms: float
+
+
+class ErrorEvent(_Wire):
+    """The stream ended without a mask; `code` names the class in `core.errors`."""
+
+    type: Literal["error"] = "error"
+    code: str
+    message: str
+
+
+Event = Annotated[
+    StatusEvent | ThinkEvent | AnswerEvent | MaskEvent | DoneEvent | ErrorEvent,
+    Field(discriminator="type"),
+]
+
+EventAdapter: Final[TypeAdapter[Event]] = TypeAdapter(Event)
+"""Reads one event from JSON."""

@@ -1,0 +1,1 @@
+"""What can reason about an image and what can segment it."""
