@@ -1,0 +1,34 @@
+"""The commands and what all of them share: one sentence per error, exit 2 or 1."""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from napari_medreasoner.cli.serve import serve
+from napari_medreasoner.core.errors import MedReasonerError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(
+    help="Ask a medical image a clinical question. Research use only; not for diagnosis.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+app.command()(serve)
+
+
+@app.callback()
+def _root() -> None:
+    """Keep the commands as subcommands even while there is only one."""
+
+
+def main() -> None:
+    """Run the command line; report any error of ours as one sentence on stderr."""
+    try:
+        app()
+    except MedReasonerError as error:
+        sys.stderr.write(f"medreasoner: {error}\n")
+        sys.exit(error.exit_code)
