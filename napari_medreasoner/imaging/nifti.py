@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,5 +177,7 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
     image.set_qform(affine, code)
     image.header.set_xyzt_units("mm")
     with replace_atomically(path) as temporary:
-        nib.save(image, temporary)
+        # nibabel's own writer leaves its file open when the disk is full.
+        data = image.to_bytes()
+        temporary.write_bytes(gzip.compress(data, 6) if path.suffix == ".gz" else data)
         _verify(temporary, voxels.astype(np.uint8), affine)

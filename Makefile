@@ -1,0 +1,59 @@
+# Two commands from a fresh clone: `make demo` and `make test`. Each installs what it needs
+# into .venv, and nothing is downloaded but packages.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+INSTALL := $(PIP) install --quiet --constraint constraints.txt
+XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
+
+.PHONY: demo test lint types manifest pytest bench bench-embedded wheel clean
+
+demo: .venv/.demo
+	$(BIN)/medreasoner demo
+
+test: lint types manifest pytest
+
+lint: .venv/.test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
+
+types: .venv/.test
+	$(BIN)/mypy
+
+manifest: .venv/.test
+	$(BIN)/npe2 validate napari_medreasoner/napari.yaml
+
+pytest: .venv/.test
+	$(XVFB) $(BIN)/python -m pytest
+
+# Ratios against bare references in the same run; figures in benchmarks/README.md.
+bench: .venv/.test
+	$(XVFB) $(BIN)/python benchmarks/latency.py
+
+# Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
+bench-embedded: .venv/.test
+	$(BIN)/python benchmarks/embedded.py
+
+wheel: .venv/.test
+	$(PIP) wheel --quiet --no-deps --wheel-dir dist .
+
+clean:
+	rm -rf .venv build dist out .mypy_cache .pytest_cache .ruff_cache .import_linter_cache
+
+.venv/.python:
+	@$(PYTHON) -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer with venv is needed; install it, or name one: make PYTHON=python3.12" >&2; exit 2; }
+	$(PYTHON) -m venv .venv
+	touch $@
+
+# The doctor installs missing system libraries when root, else names them in one line.
+.venv/.demo: .venv/.python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[backend]' 'napari[pyqt6]'
+	$(BIN)/medreasoner install-system
+	touch $@
+
+.venv/.test: .venv/.python pyproject.toml constraints.txt
+	$(INSTALL) --editable '.[test]'
+	$(BIN)/medreasoner install-system
+	touch $@ .venv/.demo

@@ -1,0 +1,97 @@
+"""`medreasoner ask`: one question about one file, without a server."""
+
+from __future__ import annotations
+
+import sys
+from contextlib import closing
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from napari_medreasoner.cli.findings import FILES, Asked, Finding, save_finding
+from napari_medreasoner.core.errors import EngineError, ImageError
+from napari_medreasoner.core.geometry import Prompts, SlicePlane
+from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate, check_question
+from napari_medreasoner.core.protocol import ThinkEvent
+from napari_medreasoner.engines.base import ReasonerInput, Segmenter, VolumeSegmenter
+from napari_medreasoner.engines.grounder import Grounder
+from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
+from napari_medreasoner.imaging import Volume, read_image
+from napari_medreasoner.imaging.window import to_uint8
+
+__all__ = ["ask"]
+
+
+def _plane(volume: Volume, axis: int, index: int | None) -> SlicePlane | None:
+    if not volume.is_volume:
+        if index is not None:
+            raise ImageError("The image is two-dimensional; leave out --slice.")
+        return None
+    plane = SlicePlane(axis=axis, index=volume.grid.shape[axis] // 2 if index is None else index)
+    plane.selector(volume.grid.shape)
+    return plane
+
+
+def _run(asked: Asked, template: PromptTemplate, grounder: Grounder) -> Finding:
+    """Answer the question, writing the trace to stdout as it comes."""
+    picture = asked.picture
+    height, width = picture.shape[:2]
+    messages = template.render(asked.question, width, height)
+    request = ReasonerInput(picture, asked.question, messages, asked.volume.modality)
+    finding = Finding()
+    with closing(grounder.ground(request, grounder.segmenter.set_image(picture))) as events:
+        for event in events:
+            if isinstance(event, ThinkEvent):
+                sys.stdout.write(event.text)
+                sys.stdout.flush()
+            finding.add(event)
+    sys.stdout.write("\n")
+    return finding
+
+
+def _grow(asked: Asked, finding: Finding, segmenter: Segmenter) -> NDArray[np.bool_]:
+    """The mask of the whole volume, from the answer on its slice."""
+    if not isinstance(segmenter, VolumeSegmenter):
+        raise EngineError(f'The segmenter "{segmenter.info.name}" cannot grow through a volume.')
+    if asked.plane is None or finding.answer is None:
+        raise ImageError("The image has no slices to grow through; leave out --grow.")
+    prompts = Prompts(box=finding.answer.box, points=finding.answer.points)
+    spacing = asked.volume.grid.spacing
+    volume = to_uint8(asked.volume.array, asked.window)
+    return segmenter.segment_volume(volume, asked.plane, prompts, spacing).mask
+
+
+def ask(
+    image: Annotated[Path, typer.Argument(help="NIfTI, PNG, JPEG or TIFF file.")],
+    question: Annotated[str, typer.Argument(help="What you want to know, in your own words.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
+        "out"
+    ),
+    slice_index: Annotated[
+        int | None,
+        typer.Option("--slice", min=0, help="Slice of a volume; the middle one if left out."),
+    ] = None,
+    axis: Annotated[int, typer.Option(min=0, max=2, help="0 axial, 1 coronal, 2 sagittal.")] = 0,
+    modality: Annotated[str, typer.Option(help='Kind of image, e.g. "CT".')] = "",
+    window: Annotated[
+        tuple[float, float] | None, typer.Option(help="Intensities shown as black and as white.")
+    ] = None,
+    template: Annotated[Path | None, typer.Option(help="Prompt template file (TOML).")] = None,
+    grow: Annotated[bool, typer.Option("--grow", help="Grow the mask through the volume.")] = False,
+    crm: Annotated[str, typer.Option(help="Reasoner.")] = "prior",
+    asm: Annotated[str, typer.Option(help="Segmenter.")] = "classical",
+) -> None:
+    """Ask one question about one image; write trace, answer, mask and overlay."""
+    check_question(question)
+    read = read_image(image)
+    volume = Volume(read.array, read.grid, read.name, modality, read.source)
+    asked = Asked(volume, question, _plane(volume, axis, slice_index), window)
+    prompt = PromptTemplate.from_file(template) if template else next(iter(BUILT_IN.values()))
+    grounder = Grounder(create_reasoner(crm), create_segmenter(asm))
+    finding = _run(asked, prompt, grounder)
+    grown = _grow(asked, finding, grounder.segmenter) if grow else None
+    save_finding(output, asked, finding, {"crm": crm, "asm": asm}, grown)
+    sys.stdout.write(f"Wrote {', '.join(FILES)} to {output}. Research use only.\n")

@@ -1,0 +1,167 @@
+"""What came of one question: gathered from the event stream, written as four files."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medreasoner import __version__
+from napari_medreasoner.core.errors import error_from_code
+from napari_medreasoner.core.geometry import SlicePlane
+from napari_medreasoner.core.protocol import (
+    AnswerEvent,
+    DoneEvent,
+    ErrorEvent,
+    Event,
+    MaskEvent,
+    ThinkEvent,
+)
+from napari_medreasoner.imaging import Volume, write_mask
+from napari_medreasoner.imaging.atomic import write_bytes, write_text
+from napari_medreasoner.imaging.overlay import draw_overlay
+from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
+
+__all__ = ["FILES", "Asked", "Finding", "save_finding"]
+
+FILES: Final = ("trace.txt", "answer.json", "mask.nii.gz", "overlay.png")
+_NOTICE: Final = "Research use only; not for diagnosis."
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A question about one slice of an image.
+
+    Attributes
+    ----------
+    volume : Volume
+        The image.
+    question : str
+        As typed.
+    plane : SlicePlane or None
+        None for a 2D image.
+    chosen_window : (float, float) or None
+        Grey window the user chose; None takes `default_window` of the whole image.
+    """
+
+    volume: Volume
+    question: str
+    plane: SlicePlane | None
+    chosen_window: tuple[float, float] | None = None
+
+    @cached_property
+    def window(self) -> tuple[float, float]:
+        """Intensities shown as black and as white."""
+        return self.chosen_window or default_window(self.volume.array, self.volume.modality)
+
+    @cached_property
+    def picture(self) -> NDArray[np.uint8]:
+        """What the models see: (row, column, 3)."""
+        array = self.volume.array
+        return to_rgb(to_uint8(self.plane.cut(array) if self.plane else array, self.window))
+
+
+@dataclass(slots=True)
+class Finding:
+    """The events of one question, gathered.
+
+    Attributes
+    ----------
+    trace : str
+        The reasoning so far.
+    answer, mask, done : Event or None
+        None until they arrived.
+    """
+
+    trace: str = ""
+    answer: AnswerEvent | None = None
+    mask: MaskEvent | None = None
+    done: DoneEvent | None = None
+
+    def add(self, event: Event) -> None:
+        """Take the next event.
+
+        Raises
+        ------
+        MedReasonerError
+            The one an error event stands for.
+        """
+        match event:
+            case ThinkEvent():
+                self.trace += event.text
+            case AnswerEvent():
+                self.answer = event
+            case MaskEvent():
+                self.mask = event
+            case DoneEvent():
+                self.done = event
+            case ErrorEvent():
+                raise error_from_code(event.code, event.message)
+
+
+def _on_grid(asked: Asked, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask of the slice, or of the whole volume, on the whole image's grid."""
+    if asked.plane is None or mask.ndim == 3:
+        return mask
+    whole = np.zeros(asked.volume.grid.shape, dtype=np.bool_)
+    whole[asked.plane.selector(whole.shape)] = mask
+    return whole
+
+
+def _report(asked: Asked, finding: Finding, engines: dict[str, str]) -> str:
+    answer, mask, done = finding.answer, finding.mask, finding.done
+    fields = {
+        "notice": _NOTICE,
+        "question": asked.question,
+        "modality": asked.volume.modality,
+        "slice": asked.plane.model_dump() if asked.plane else None,
+        "bbox": answer.box.corners if answer else None,
+        "points": [[point.x, point.y] for point in answer.points] if answer else None,
+        "score": mask.score if mask else None,
+        "timings_ms": done.model_dump(exclude={"type", "trace_sha256"}) if done else None,
+        "engines": engines,
+        "version": __version__,
+    }
+    return json.dumps(fields, indent=2) + "\n"
+
+
+def save_finding(
+    folder: Path,
+    asked: Asked,
+    finding: Finding,
+    engines: dict[str, str],
+    grown: NDArray[np.bool_] | None = None,
+) -> None:
+    """Write `FILES` into a folder; each is replaced whole or not at all.
+
+    Parameters
+    ----------
+    folder : Path
+        Made when it is missing.
+    asked, finding : Asked, Finding
+        What was asked and what came of it. Without a mask only trace and answer are written.
+    engines : dict
+        Names of "crm" and "asm", for the report.
+    grown : ndarray of bool, shape (slice, row, column), or None
+        The mask of the whole volume, where it was grown from the slice.
+
+    Raises
+    ------
+    ExportError
+        When a file cannot be written.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    write_text(folder / "trace.txt", finding.trace + "\n")
+    write_text(folder / "answer.json", _report(asked, finding, engines))
+    if finding.mask is None or finding.answer is None:
+        return
+    on_slice = finding.mask.mask.unpack()
+    mask = on_slice if grown is None else grown
+    write_mask(folder / "mask.nii.gz", _on_grid(asked, mask), asked.volume)
+    picture = draw_overlay(asked.picture, finding.answer.box, finding.answer.points, on_slice)
+    write_bytes(folder / "overlay.png", picture)
