@@ -12,15 +12,14 @@ import typer
 from numpy.typing import NDArray
 
 from napari_medreasoner.cli.findings import FILES, Asked, Finding, save_finding
-from napari_medreasoner.core.errors import EngineError, ImageError
+from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.core.errors import ImageError, SettingsError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
-from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate, check_question
-from napari_medreasoner.core.protocol import ThinkEvent
-from napari_medreasoner.engines.base import ReasonerInput, Segmenter, VolumeSegmenter
-from napari_medreasoner.engines.grounder import Grounder
+from napari_medreasoner.core.prompts import PromptTemplate, check_question
+from napari_medreasoner.core.protocol import MODALITIES, AskRequest, SegmentRequest, ThinkEvent
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 from napari_medreasoner.imaging import Volume, read_image
-from napari_medreasoner.imaging.window import to_uint8
+from napari_medreasoner.server.workbench import Workbench
 
 __all__ = ["ask"]
 
@@ -35,14 +34,10 @@ def _plane(volume: Volume, axis: int, index: int | None) -> SlicePlane | None:
     return plane
 
 
-def _run(asked: Asked, template: PromptTemplate, grounder: Grounder) -> Finding:
+def _answer(bench: Workbench, picture: Picture, request: AskRequest) -> Finding:
     """Answer the question, writing the trace to stdout as it comes."""
-    picture = asked.picture
-    height, width = picture.shape[:2]
-    messages = template.render(asked.question, width, height)
-    request = ReasonerInput(picture, asked.question, messages, asked.volume.modality)
     finding = Finding()
-    with closing(grounder.ground(request, grounder.segmenter.set_image(picture))) as events:
+    with closing(bench.ask(picture.image.array, request)) as events:
         for event in events:
             if isinstance(event, ThinkEvent):
                 sys.stdout.write(event.text)
@@ -52,16 +47,13 @@ def _run(asked: Asked, template: PromptTemplate, grounder: Grounder) -> Finding:
     return finding
 
 
-def _grow(asked: Asked, finding: Finding, segmenter: Segmenter) -> NDArray[np.bool_]:
+def _grow(bench: Workbench, picture: Picture, finding: Finding) -> NDArray[np.bool_] | None:
     """The mask of the whole volume, from the answer on its slice."""
-    if not isinstance(segmenter, VolumeSegmenter):
-        raise EngineError(f'The segmenter "{segmenter.info.name}" cannot grow through a volume.')
-    if asked.plane is None or finding.answer is None:
-        raise ImageError("The image has no slices to grow through; leave out --grow.")
+    if finding.answer is None:
+        return None
     prompts = Prompts(box=finding.answer.box, points=finding.answer.points)
-    spacing = asked.volume.grid.spacing
-    volume = to_uint8(asked.volume.array, asked.window)
-    return segmenter.segment_volume(volume, asked.plane, prompts, spacing).mask
+    request = SegmentRequest(image=picture.ref, prompts=prompts, scope="volume")
+    return bench.segment(picture.image.array, request).mask.unpack()
 
 
 def ask(
@@ -75,7 +67,7 @@ def ask(
         typer.Option("--slice", min=0, help="Slice of a volume; the middle one if left out."),
     ] = None,
     axis: Annotated[int, typer.Option(min=0, max=2, help="0 axial, 1 coronal, 2 sagittal.")] = 0,
-    modality: Annotated[str, typer.Option(help='Kind of image, e.g. "CT".')] = "",
+    modality: Annotated[str, typer.Option(help=f"Kind of image: {', '.join(MODALITIES)}.")] = "",
     window: Annotated[
         tuple[float, float] | None, typer.Option(help="Intensities shown as black and as white.")
     ] = None,
@@ -86,12 +78,22 @@ def ask(
 ) -> None:
     """Ask one question about one image; write trace, answer, mask and overlay."""
     check_question(question)
+    if modality and modality not in MODALITIES:
+        raise SettingsError(
+            f'There is no modality "{modality}"; use one of {", ".join(MODALITIES)}.'
+        )
     read = read_image(image)
     volume = Volume(read.array, read.grid, read.name, modality, read.source)
     asked = Asked(volume, question, _plane(volume, axis, slice_index), window)
-    prompt = PromptTemplate.from_file(template) if template else next(iter(BUILT_IN.values()))
-    grounder = Grounder(create_reasoner(crm), create_segmenter(asm))
-    finding = _run(asked, prompt, grounder)
-    grown = _grow(asked, finding, grounder.segmenter) if grow else None
+    picture = Picture(UploadImage(read.array), asked.plane, asked.window, read.grid.spacing)
+    request = AskRequest(
+        image=picture.ref,
+        question=question,
+        modality=modality,
+        template=PromptTemplate.from_file(template) if template else None,
+    )
+    bench = Workbench(create_reasoner(crm), create_segmenter(asm))
+    finding = _answer(bench, picture, request)
+    grown = _grow(bench, picture, finding) if grow else None
     save_finding(output, asked, finding, {"crm": crm, "asm": asm}, grown)
     sys.stdout.write(f"Wrote {', '.join(FILES)} to {output}. Research use only.\n")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from time import perf_counter
@@ -51,10 +52,12 @@ async def _answer(client: Client, asked: Asked, picture: Picture) -> tuple[Findi
     finding = Finding()
     start = perf_counter()
     first_ms = 0.0
-    async for event in client.ask(picture, asked.question, modality=asked.volume.modality):
-        finding.add(event)
-        if finding.trace and not first_ms:
-            first_ms = (perf_counter() - start) * 1000
+    modality = asked.volume.modality
+    async with aclosing(client.ask(picture, asked.question, modality=modality)) as events:
+        async for event in events:
+            finding.add(event)
+            if finding.trace and not first_ms:
+                first_ms = (perf_counter() - start) * 1000
     return finding, first_ms, (perf_counter() - start) * 1000
 
 

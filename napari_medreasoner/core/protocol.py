@@ -9,11 +9,12 @@ slice asked about (`napari_medreasoner.core.geometry`).
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Final, Literal
+from math import prod
+from typing import Annotated, Final, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, model_validator
 
 from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
 from napari_medreasoner.core.masks import PackedMask
@@ -24,6 +25,7 @@ __all__ = [
     "CAPABILITIES",
     "HEALTH",
     "IMAGES",
+    "MODALITIES",
     "PROTOCOL_VERSION",
     "SEGMENT",
     "AnswerEvent",
@@ -36,29 +38,52 @@ __all__ = [
     "Event",
     "EventAdapter",
     "Health",
+    "ImageDtype",
     "ImageHeader",
     "ImageRef",
     "MaskEvent",
     "SegmentReply",
     "SegmentRequest",
+    "Sha256",
     "StatusEvent",
     "ThinkEvent",
     "content_hash",
+    "is_volume",
 ]
 
 PROTOCOL_VERSION: Final = 1
 HEALTH: Final = "/v1/health"
 CAPABILITIES: Final = "/v1/capabilities"
+MODALITIES: Final = (
+    "CT",
+    "MRI",
+    "X-ray",
+    "Ultrasound",
+    "Mammography",
+    "Fundus",
+    "OCT",
+    "Endoscopy",
+    "Dermoscopy",
+    "Histopathology",
+)
+"""The ten kinds of image of U-MRG-14K; an empty string stands for not known."""
+
 IMAGES: Final = "/v1/images"  # PUT and HEAD IMAGES/{sha256}?dtype=…&shape=…&shape=…
 ASK: Final = "/v1/ask"  # POST -> text/event-stream of Event
 SEGMENT: Final = "/v1/segment"  # POST -> SegmentReply
 
 ImageDtype = Literal["uint8", "int16", "uint16", "float32"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Millimetres = Annotated[float, Field(gt=0)]
 
 
 class _Wire(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def is_volume(shape: tuple[int, ...]) -> bool:
+    """Whether an array of this shape has slices; a last axis of length 3 is RGB."""
+    return len(shape) == 4 or (len(shape) == 3 and shape[-1] != 3)
 
 
 class ImageHeader(_Wire):
@@ -76,6 +101,17 @@ class ImageHeader(_Wire):
     shape: Annotated[
         tuple[Annotated[int, Field(ge=1, le=65535)], ...], Field(min_length=2, max_length=4)
     ]
+
+    @model_validator(mode="after")
+    def _grey_or_rgb(self) -> Self:
+        if len(self.shape) == 4 and self.shape[-1] != 3:
+            raise ValueError("the fourth axis of an image is RGB and has length 3")
+        return self
+
+    @property
+    def nbytes(self) -> int:
+        """Length of the raw bytes."""
+        return prod(self.shape) * np.dtype(self.dtype).itemsize
 
 
 def content_hash(image: NDArray[np.generic]) -> str:
@@ -104,7 +140,7 @@ class ImageRef(_Wire):
     sha256: Sha256
     plane: SlicePlane | None = None
     window: tuple[float, float] | None = None
-    spacing: tuple[float, float, float] = (1.0, 1.0, 1.0)
+    spacing: tuple[_Millimetres, _Millimetres, _Millimetres] = (1.0, 1.0, 1.0)
 
 
 class AskRequest(_Wire):

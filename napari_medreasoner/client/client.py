@@ -1,0 +1,318 @@
+"""The asynchronous client of the backend, for the plugin and the command line alike."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Final, Literal, Self, TypeVar
+
+import httpx
+import numpy as np
+from httpx_sse import ServerSentEvent, aconnect_sse
+from numpy.typing import NDArray
+from pydantic import BaseModel, ValidationError
+
+from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.client.wire import INTERRUPTED, error_of_reply, wire_errors
+from napari_medreasoner.core.errors import (
+    ProtocolError,
+    SettingsError,
+    UnknownImageError,
+    UnreachableError,
+    error_from_code,
+)
+from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.core.prompts import PromptTemplate, check_question
+from napari_medreasoner.core.protocol import (
+    ASK,
+    CAPABILITIES,
+    HEALTH,
+    IMAGES,
+    PROTOCOL_VERSION,
+    SEGMENT,
+    AskRequest,
+    Capabilities,
+    DoneEvent,
+    ErrorEvent,
+    Event,
+    EventAdapter,
+    Health,
+    MaskEvent,
+    SegmentReply,
+    SegmentRequest,
+    ThinkEvent,
+)
+
+__all__ = ["Client", "SegmentResult"]
+
+M = TypeVar("M", bound=BaseModel)
+
+_CHUNK: Final = 2**20
+_CONNECT_SECONDS: Final = 5.0
+_QUICK_SECONDS: Final = 10.0
+_SILENCE_SECONDS: Final = 30.0  # many times the server's keep-alive comments
+_SEGMENT_SECONDS: Final = 120.0
+_UPLOAD_SECONDS: Final = 600.0
+_WRONG_SHAPE: Final = "A mask arrived with the wrong shape; segment again."
+_JSON: Final = {"Content-Type": "application/json"}
+
+
+def _timeout(read: float) -> httpx.Timeout:
+    return httpx.Timeout(read, connect=_CONNECT_SECONDS)
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentResult:
+    """What the segmenter made of some prompts.
+
+    Attributes
+    ----------
+    mask : ndarray of bool
+        Of the shape of the slice or, for the scope "volume", of the volume.
+    score : float
+        Confidence, 0 to 1.
+    milliseconds : float
+        Time in the segmenter.
+    """
+
+    mask: NDArray[np.bool_]
+    score: float
+    milliseconds: float
+
+
+class Client:
+    """Speaks to one backend; use it as an asynchronous context manager.
+
+    Parameters
+    ----------
+    base_url : str
+        As in "http://127.0.0.1:8765".
+    token : str
+        The server's token.
+    transport : httpx.AsyncBaseTransport, optional
+        Instead of the network, for tests.
+
+    Raises
+    ------
+    SettingsError
+        When address or token cannot be used.
+    """
+
+    def __init__(
+        self, base_url: str, token: str, *, transport: httpx.AsyncBaseTransport | None = None
+    ) -> None:
+        try:
+            self._http = httpx.AsyncClient(
+                base_url=base_url,
+                headers={"Authorization": f"Bearer {token}"},
+                timeout=_timeout(_QUICK_SECONDS),
+                transport=transport,
+                trust_env=False,  # a proxy must never see images or the token
+            )
+        except (httpx.InvalidURL, UnicodeEncodeError) as error:
+            raise SettingsError(
+                "The backend's address or token cannot be used; the address looks like "
+                "http://127.0.0.1:8765 and the token is plain text."
+            ) from error
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections; running requests fail."""
+        await self._http.aclose()
+
+    async def health(self) -> Health:
+        """Ask whether the server is up and speaks the same protocol.
+
+        Raises
+        ------
+        ProtocolError
+            When it speaks another version.
+        BackendError
+            When it cannot be reached or refuses the token.
+        """
+        health = _read(Health, await self._request("GET", HEALTH))
+        if health.protocol != PROTOCOL_VERSION:
+            raise ProtocolError(
+                f"The backend speaks protocol {health.protocol}, this program "
+                f"{PROTOCOL_VERSION}; install the same version on both sides."
+            )
+        return health
+
+    async def capabilities(self) -> Capabilities:
+        """Ask what the server can do."""
+        return _read(Capabilities, await self._request("GET", CAPABILITIES))
+
+    def ask(
+        self,
+        picture: Picture,
+        question: str,
+        *,
+        modality: str = "",
+        template: PromptTemplate | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Ask a question about a picture; closing the iterator stops the reasoner.
+
+        Parameters
+        ----------
+        picture : Picture
+            Uploaded first if the server does not hold it.
+        question : str
+            As the user typed it.
+        modality : str
+            As in "CT"; empty when not known.
+        template : PromptTemplate, optional
+            Instead of the server's default.
+
+        Yields
+        ------
+        Event
+            The last one is the done event; without it nothing before is an answer.
+
+        Raises
+        ------
+        QuestionError
+            When the question is empty or too long.
+        UnreachableError
+            When the stream ended early or arrived damaged.
+        MedReasonerError
+            Whatever the server reports.
+        """
+        return self._asked(picture, check_question(question), modality, template)
+
+    async def segment(
+        self, picture: Picture, prompts: Prompts, scope: Literal["slice", "volume"] = "slice"
+    ) -> SegmentResult:
+        """Turn prompts into a mask; cancelling drops the work if it has not begun.
+
+        Raises
+        ------
+        ProtocolError
+            When the mask arrived damaged.
+        MedReasonerError
+            Whatever the server reports.
+        """
+        ref = await asyncio.to_thread(lambda: picture.ref)
+        body = SegmentRequest(image=ref, prompts=prompts, scope=scope).model_dump_json()
+        try:
+            response = await self._post_segment(body)
+        except UnknownImageError:
+            await self._upload(picture.image)
+            response = await self._post_segment(body)
+        reply = _read(SegmentReply, response)
+        if reply.mask.shape != (picture.image.shape[:3] if scope == "volume" else picture.shape):
+            raise ProtocolError(_WRONG_SHAPE)
+        mask = await asyncio.to_thread(reply.mask.unpack)
+        return SegmentResult(mask, reply.score, reply.milliseconds)
+
+    async def _asked(
+        self, picture: Picture, question: str, modality: str, template: PromptTemplate | None
+    ) -> AsyncGenerator[Event]:
+        ref = await asyncio.to_thread(lambda: picture.ref)
+        request = AskRequest(image=ref, question=question, modality=modality, template=template)
+        body = request.model_dump_json()
+        try:
+            async with aclosing(self._events(body, picture)) as events:
+                async for event in events:
+                    yield event
+        except UnknownImageError:  # said before any event
+            await self._upload(picture.image)
+            async with aclosing(self._events(body, picture)) as events:
+                async for event in events:
+                    yield event
+
+    async def _post_segment(self, body: str) -> httpx.Response:
+        return await self._request(
+            "POST", SEGMENT, content=body, headers=_JSON, timeout=_timeout(_SEGMENT_SECONDS)
+        )
+
+    async def _upload(self, image: UploadImage) -> None:
+        header = await asyncio.to_thread(lambda: image.header)
+        await self._request(
+            "PUT",
+            f"{IMAGES}/{image.sha256}",
+            params={"dtype": header.dtype, "shape": list(header.shape)},
+            content=_chunks(image.array),
+            headers={"Content-Length": str(header.nbytes)},
+            timeout=_timeout(_UPLOAD_SECONDS),
+        )
+
+    async def _request(self, method: str, path: str, **options: Any) -> httpx.Response:
+        with wire_errors():
+            response = await self._http.request(method, path, **options)
+        if response.is_error:
+            raise error_of_reply(response)
+        return response
+
+    async def _events(self, body: str, picture: Picture) -> AsyncGenerator[Event]:
+        trace = hashlib.sha256()
+        with wire_errors():
+            async with aconnect_sse(
+                self._http,
+                "POST",
+                ASK,
+                content=body,
+                headers=dict(_JSON),
+                timeout=_timeout(_SILENCE_SECONDS),
+            ) as source:
+                if source.response.is_error:
+                    await source.response.aread()
+                    raise error_of_reply(source.response)
+                async with aclosing(source.aiter_sse()) as lines:
+                    async for line in lines:
+                        event = _event(line)
+                        if isinstance(event, ThinkEvent):
+                            trace.update(event.text.encode())
+                        if isinstance(event, MaskEvent) and event.mask.shape != picture.shape:
+                            raise ProtocolError(_WRONG_SHAPE)
+                        _check_end(event, trace.hexdigest())
+                        yield event
+                        if isinstance(event, DoneEvent):
+                            return
+        raise UnreachableError(INTERRUPTED)
+
+
+def _event(line: ServerSentEvent) -> Event:
+    try:
+        return EventAdapter.validate_json(line.data)
+    except ValidationError as error:
+        raise ProtocolError(
+            "The backend sent an event this program does not know; install the same version on "
+            "both sides."
+        ) from error
+
+
+def _check_end(event: Event, trace_sha256: str) -> None:
+    if isinstance(event, ErrorEvent):
+        raise error_from_code(event.code, event.message)
+    if isinstance(event, DoneEvent) and event.trace_sha256 != trace_sha256:
+        raise UnreachableError(INTERRUPTED)
+
+
+def _read(model: type[M], response: httpx.Response) -> M:
+    try:
+        return model.model_validate_json(response.content)
+    except ValidationError as error:
+        raise ProtocolError(
+            "The backend's reply cannot be read; install the same version on both sides."
+        ) from error
+
+
+async def _chunks(array: NDArray[Any]) -> AsyncIterator[bytes]:
+    """Raw bytes piece by piece, so that a volume is not copied whole."""
+    raw = array.reshape(-1).view(np.uint8)
+    for start in range(0, raw.size, _CHUNK):
+        yield raw[start : start + _CHUNK].tobytes()

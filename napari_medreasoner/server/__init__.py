@@ -1,0 +1,1 @@
+"""The backend: a reasoner and a segmenter behind a local HTTP server."""

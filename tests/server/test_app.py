@@ -1,0 +1,358 @@
+import asyncio
+import json
+import logging
+import threading
+from math import nan
+
+import numpy as np
+import pytest
+
+from napari_medreasoner.core.masks import PackedMask
+from napari_medreasoner.core.protocol import (
+    ASK,
+    CAPABILITIES,
+    HEALTH,
+    IMAGES,
+    SEGMENT,
+    EventAdapter,
+    content_hash,
+)
+from tests.fakes import BOX, FakeSegmenter
+from tests.server.conftest import Server
+
+PROMPTS = {"box": {"x1": 2, "y1": 3, "x2": 8, "y2": 9}}
+
+
+def ref(image, **more):
+    return {"sha256": content_hash(image), **more}
+
+
+def events_of(reply):
+    assert reply.headers["content-type"].startswith("text/event-stream")
+    blocks = [block.split("\n") for block in reply.text.split("\n\n") if "data:" in block]
+    events = []
+    for name, data in blocks:
+        event = EventAdapter.validate_json(data.removeprefix("data: "))
+        assert name == f"event: {event.type}"
+        events.append(event)
+    return events
+
+
+def ask(server, image, question="where?", **more):
+    return server.http.post(ASK, json={"image": ref(image, **more), "question": question})
+
+
+def segment(server, image, prompts=PROMPTS, scope="slice", **more):
+    body = {"image": ref(image, **more), "prompts": prompts, "scope": scope}
+    return server.http.post(SEGMENT, json=body)
+
+
+def test_health_and_capabilities(server):
+    assert server.http.get(HEALTH).json()["protocol"] == 1
+    found = server.http.get(CAPABILITIES).json()
+    assert found["crm"]["name"] == "fake-crm"
+    assert found["max_body_bytes"] == 100_000
+    assert "Reasoning" in found["templates"]
+
+
+def test_the_api_is_described_and_the_web_pages_are_off(server):
+    assert ASK in server.http.get("/openapi.json").json()["paths"]
+    assert server.http.get("/docs").status_code == 404
+    assert server.http.get("/redoc").status_code == 404
+
+
+def test_unknown_routes_and_methods_are_errors_of_ours(server):
+    for reply, status in ((server.http.get("/x"), 404), (server.http.delete(ASK), 405)):
+        assert reply.status_code == status
+        assert reply.json()["code"] == "protocol"
+
+
+def test_an_image_is_kept_after_its_upload(server, picture):
+    path = f"{IMAGES}/{content_hash(picture)}"
+    assert server.http.head(path).status_code == 404
+    assert server.put(picture).status_code == 204
+    assert server.http.head(path).status_code == 204
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"dtype": "float64"},
+        {"dtype": "object"},
+        {"dtype": "uint8"},
+        {"dtype": ">u2"},
+        {"shape": [30, 30]},
+        {"shape": [600]},
+        {"shape": [20, 30, 1, 1]},
+        {"shape": [1, 20, 30, 1]},
+        {"shape": [0, 30]},
+        {"shape": [-20, -30]},
+        {"shape": [65536, 1]},
+        {"shape": ["a", "b"]},
+        {"shape": [30, 20]},
+        {"sha256": "0" * 64},
+        {"body": b""},
+        {"body": bytes(1199)},
+        {"body": bytes(1201)},
+        {"extra": 1},
+    ],
+)
+def test_an_upload_that_does_not_fit_its_header_is_refused(server, picture, change):
+    reply = server.put(picture, **change)
+    assert reply.status_code == 422
+    assert reply.json()["code"] in ("bad_input", "bad_image")
+    assert server.http.head(f"{IMAGES}/{content_hash(picture)}").status_code == 404
+
+
+def test_a_header_that_promises_too_much_is_refused_before_the_body(server, picture):
+    reply = server.put(picture, shape=[65535, 65535], body=b"")
+    assert reply.status_code == 413
+
+
+def test_asking_streams_every_event_in_order(server, picture):
+    server.put(picture)
+    events = events_of(ask(server, picture))
+
+    kinds = [event.type for event in events]
+    assert kinds[:2] == ["status", "status"]
+    assert [event.stage for event in events[:2]] == ["waiting", "reasoning"]
+    assert kinds[-4:] == ["answer", "status", "mask", "done"]
+    assert events[-4].box == BOX
+    assert "".join(e.text for e in events if e.type == "think") == "word 0 word 1 word 2 "
+    assert events[-2].mask.unpack()[BOX.slices].all()
+
+
+def test_the_reasoner_sees_the_window_and_the_template(server, picture):
+    server.put(picture)
+    body = {
+        "image": ref(picture, window=[0, 599]),
+        "question": "where is $question?",
+        "modality": "CT",
+        "template": {"name": "mine", "user": "Q: $question ($width x $height)"},
+    }
+    server.http.post(ASK, json=body)
+    given = server.reasoner.inputs[-1]
+
+    assert given.image.shape == (20, 30, 3)
+    assert (given.image[0, 0] == 0).all()
+    assert (given.image[-1, -1] == 255).all()
+    assert given.modality == "CT"
+    assert given.messages[-1].content == "Q: where is $question? (30 x 20)"
+
+
+@pytest.mark.parametrize(
+    ("question", "code"),
+    [(" ", "bad_question"), ("x" * 4001, "bad_question"), ("crash", "engine_failed")],
+)
+def test_faults_while_asking_are_the_last_event(server, picture, question, code, caplog):
+    server.put(picture)
+    last = events_of(ask(server, picture, question))[-1]
+    assert (last.type, last.code) == ("error", code)
+
+
+def test_an_unknown_image_is_said_before_the_stream(server, picture):
+    for reply in (ask(server, picture), segment(server, picture)):
+        assert reply.status_code == 404
+        assert reply.json()["code"] == "unknown_image"
+
+
+def test_prompts_become_a_mask(server, picture):
+    server.put(picture)
+    reply = segment(server, picture).json()
+    mask = PackedMask.model_validate(reply["mask"]).unpack()
+
+    assert mask.shape == picture.shape
+    assert mask.sum() == BOX.area
+    assert reply["score"] == 0.75
+    assert reply["milliseconds"] >= 0
+
+
+def test_an_embedding_is_made_once_per_slice_and_window(server, picture):
+    server.put(picture)
+    before = server.segmenter.calls.count("set_image")
+    for window in (None, None, [0, 10], [0, 10], [0, 20]):
+        segment(server, picture, window=window)
+    ask(server, picture)
+
+    assert server.segmenter.calls.count("set_image") == before + 3
+
+
+@pytest.mark.parametrize(
+    "prompts",
+    [
+        {},
+        {"box": {"x1": 5, "y1": 5, "x2": 5, "y2": 9}},
+        {"box": {"x1": 40, "y1": 40, "x2": 50, "y2": 50}},
+        {"points": [{"x": 30, "y": 0}]},
+        {"points": [{"x": 1, "y": 1, "positive": False}]},
+        {"points": [{"x": 2**40, "y": 1}]},
+        {"points": [{"x": 1.5, "y": 1}]},
+    ],
+)
+def test_prompts_that_cannot_be_used_are_one_sentence(server, picture, prompts):
+    server.put(picture)
+    reply = segment(server, picture, prompts)
+    assert reply.status_code == 422
+    assert reply.json()["message"].endswith(".")
+
+
+VOLUME = np.arange(4 * 20 * 30, dtype=np.int16).reshape(4, 20, 30)
+
+
+@pytest.mark.parametrize(("axis", "shape"), [(0, (20, 30)), (1, (4, 30)), (2, (4, 20))])
+def test_a_slice_of_a_volume_is_segmented(server, axis, shape):
+    server.put(VOLUME)
+    prompts = {"points": [{"x": 0, "y": 0}]}
+    reply = segment(server, VOLUME, prompts, plane={"axis": axis, "index": 2})
+    assert tuple(reply.json()["mask"]["shape"]) == shape
+
+
+@pytest.mark.parametrize(
+    ("image", "plane"),
+    [
+        (VOLUME, None),
+        (VOLUME, {"axis": 0, "index": 4}),
+        (np.zeros((20, 30), np.uint8), {"axis": 0, "index": 0}),
+        (np.zeros((20, 30, 3), np.uint8), {"axis": 0, "index": 0}),
+    ],
+)
+@pytest.mark.parametrize("scope", ["slice", "volume"])
+def test_a_slice_that_does_not_fit_the_image_is_refused(server, image, plane, scope):
+    server.put(image)
+    assert segment(server, image, scope=scope, plane=plane).json()["code"] == "bad_image"
+    assert events_of(ask(server, image, plane=plane))[-1].code == "bad_image"
+
+
+def test_a_volume_is_segmented_through_one_window(server):
+    server.put(VOLUME)
+    plane = {"axis": 0, "index": 1}
+    reply = segment(server, VOLUME, scope="volume", plane=plane, window=[600, 1199]).json()
+    mask = PackedMask.model_validate(reply["mask"]).unpack()
+
+    assert mask.shape == VOLUME.shape
+    assert [int(part.sum()) for part in mask] == [0, BOX.area, 0, 0]
+    assert (server.segmenter.volume[0] == 0).all()
+    assert (server.segmenter.volume[2:] == 255).all()
+
+
+def test_volumes_need_a_segmenter_that_takes_them_and_an_image_that_is_one(server, picture):
+    server.put(picture)
+    assert segment(server, picture, scope="volume").status_code == 422
+    with (plain := Server(segmenter=FakeSegmenter())).http:
+        plain.put(VOLUME)
+        reply = segment(plain, VOLUME, scope="volume", plane={"axis": 0, "index": 1})
+    assert reply.status_code == 422
+    assert "fake-asm" in reply.json()["message"]
+
+
+ODD = {
+    "one pixel": np.zeros((1, 1), np.uint8),
+    "one float pixel": np.full((1, 1), 0.5, np.float32),
+    "one row": np.zeros((1, 50), np.int16),
+    "flat": np.full((9, 9), 7, np.uint16),
+    "all NaN": np.full((9, 9), nan, np.float32),
+    "some NaN": np.where(np.eye(9, dtype=np.bool_), nan, 1).astype(np.float32),
+    "infinite": np.full((9, 9), np.inf, np.float32),
+    "rgb": np.zeros((9, 9, 3), np.uint8),
+}
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_odd_images_give_a_result_or_one_clear_error(server, name):
+    server.put(ODD[name])
+    prompts = {"points": [{"x": 0, "y": 0}]}
+    reply = segment(server, ODD[name], prompts)
+    last = events_of(ask(server, ODD[name]))[-1]
+
+    assert reply.status_code == (422 if name in ("all NaN", "infinite") else 200)
+    assert last.type == "done" or last.code in ("bad_image", "no_answer")
+
+
+@pytest.mark.parametrize("literal", ["[NaN, 1]", "[0, Infinity]", "[1]", '"wide"'])
+def test_a_window_that_is_not_two_numbers_is_refused(server, picture, literal):
+    server.put(picture)
+    body = json.dumps({"image": ref(picture, window="W"), "prompts": PROMPTS})
+    reply = server.http.post(
+        SEGMENT,
+        content=body.replace('"W"', literal),
+        headers={"Content-Type": "application/json"},
+    )
+    assert reply.status_code == 422
+
+
+def test_a_faulty_request_is_not_repeated_in_the_reply(server, picture):
+    reply = server.http.post(ASK, json={"image": 1, "question": {"patient": "canary-name"}})
+    assert reply.status_code == 422
+    assert "canary-name" not in reply.text
+
+
+@pytest.mark.parametrize("body", [b"{", b"\xff\xfe", b"[" * 100_000, b""])
+def test_a_body_that_is_not_json_is_refused(server, body):
+    reply = server.http.post(ASK, content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 422)
+    assert reply.json()["code"] in ("bad_input", "protocol")
+
+
+def test_a_failing_segmenter_is_an_engine_error_and_its_traceback_stays(server, picture, caplog):
+    server.put(picture)
+    server.segmenter.fault = RuntimeError("canary-detail")
+    reply = segment(server, picture)
+    server.segmenter.fault = None
+
+    assert reply.status_code == 500
+    assert reply.json()["code"] == "engine_failed"
+    assert "canary-detail" not in reply.text
+    assert "canary-detail" in caplog.text
+    assert segment(server, picture).status_code == 200
+
+
+def test_a_bug_of_ours_is_a_failure_without_a_traceback(server, monkeypatch):
+    monkeypatch.setattr(type(server.app.state.backend.images), "get", lambda *_: 1 // 0)
+    reply = server.http.head(f"{IMAGES}/{'0' * 64}")
+    assert reply.status_code == 500
+    reply = segment(server, np.zeros((2, 2), np.uint8))
+    assert reply.json()["code"] == "failure"
+    assert "Zero" not in reply.text
+
+
+def test_all_engine_calls_are_on_one_thread(server, picture):
+    server.put(picture)
+    jobs = [threading.Thread(target=task, args=(server, picture)) for task in (ask, segment, ask)]
+    for job in jobs:
+        job.start()
+    for job in jobs:
+        job.join()
+
+    assert len(server.segmenter.threads | server.reasoner.threads) == 1
+    assert threading.get_ident() not in server.segmenter.threads
+
+
+def test_the_segmenter_is_warmed_up_before_the_first_request(server):
+    assert server.segmenter.calls == ["set_image", "segment"]
+
+
+@pytest.mark.anyio
+async def test_health_answers_while_the_engine_works(server, wire, picture):
+    server.put(picture)
+    server.segmenter.gate.clear()
+    body = {"image": ref(picture), "prompts": PROMPTS}
+    busy = asyncio.ensure_future(wire.post(SEGMENT, json=body))
+    await asyncio.sleep(0.05)
+
+    async with asyncio.timeout(1):
+        assert (await wire.get(HEALTH)).status_code == 200
+    server.segmenter.gate.set()
+    assert (await busy).status_code == 200
+
+
+def test_a_quiet_stream_is_kept_alive(server, picture, monkeypatch):
+    monkeypatch.setattr("napari_medreasoner.server.app._KEEP_ALIVE_SECONDS", 0.005)
+    server.put(picture)
+    assert ": ping\n\n" in ask(server, picture, "slow 1").text
+
+
+def test_nothing_of_a_request_is_logged(server, picture, caplog):
+    caplog.set_level(logging.DEBUG)
+    server.put(picture)
+    ask(server, picture, "canary-question")
+    assert "canary" not in caplog.text
