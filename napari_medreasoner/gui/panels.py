@@ -1,0 +1,215 @@
+"""The parts of the widget: question, reasoning, corrections, status. They hold no logic."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
+from qtpy.QtGui import QFontMetrics, QKeyEvent, QTextCursor
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFormLayout,
+    QGridLayout,
+    QGroupBox,
+    QHBoxLayout,
+    QLabel,
+    QPlainTextEdit,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
+
+__all__ = ["CorrectionPanel", "QuestionPanel", "ReasoningPanel", "StatusPanel"]
+
+MODALITIES: Final = (
+    "CT",
+    "MRI",
+    "X-ray",
+    "Ultrasound",
+    "Mammography",
+    "Fundus",
+    "OCT",
+    "Dermoscopy",
+    "Endoscopy",
+    "Histopathology",
+)
+_UNKNOWN: Final = "Unknown"
+
+
+def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
+    button = QPushButton(text)
+    button.setToolTip(tip)
+    button.clicked.connect(lambda: clicked())
+    return button
+
+
+class _QuestionEdit(QPlainTextEdit):
+    """Plain text of about four lines; Ctrl+Enter submits."""
+
+    submitted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setPlaceholderText("What could explain …? (Ctrl+Enter asks)")
+        self.setTabChangesFocus(True)
+        self.setFixedHeight(QFontMetrics(self.font()).lineSpacing() * 4 + 16)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Submit on Ctrl+Enter, type otherwise."""
+        enter = event is not None and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter)
+        if event and enter and event.modifiers() & Qt.KeyboardModifier.ControlModifier:
+            self.submitted.emit()
+        else:
+            super().keyPressEvent(event)
+
+
+class QuestionPanel(QGroupBox):
+    """Image, modality, template, question, and the buttons that ask and stop.
+
+    Parameters
+    ----------
+    images : QWidget
+        The combo box of image layers.
+    """
+
+    asked = Signal()
+    stopped = Signal()
+
+    def __init__(self, images: QWidget) -> None:
+        super().__init__("Question")
+        self.modality = QComboBox()
+        self.modality.addItems([_UNKNOWN, *MODALITIES])
+        self.template = QComboBox()
+        self.template.setToolTip("What the model is told around your question.")
+        self.question = _QuestionEdit()
+        self.question.submitted.connect(self.asked)
+        self.ask = _button("Ask", "Ask about the slice on show (Ctrl+Enter).", self.asked.emit)
+        self.ask.setStyleSheet("QPushButton:enabled { background-color: #3d6bd6; color: white; }")
+        self.stop = _button("Stop", "Stop at once; what has arrived stays.", self.stopped.emit)
+        form = QFormLayout(self)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.addRow("Image", images)
+        form.addRow("Modality", self.modality)
+        form.addRow("Template", self.template)
+        form.addRow(self.question)
+        row = QHBoxLayout()
+        row.addWidget(self.ask, 2)
+        row.addWidget(self.stop, 1)
+        form.addRow(row)
+
+    def chosen_modality(self) -> str:
+        """Return the modality; empty when not known."""
+        name = str(self.modality.currentText())
+        return "" if name == _UNKNOWN else name
+
+    def set_modality(self, name: str) -> None:
+        """Choose a modality; one that is not listed counts as not known."""
+        self.modality.setCurrentIndex(max(self.modality.findText(name or _UNKNOWN), 0))
+
+
+class ReasoningPanel(QGroupBox):
+    """The trace, as plain text however it is written, and the answer in one line."""
+
+    def __init__(self) -> None:
+        super().__init__("Reasoning")
+        self.trace = QPlainTextEdit()
+        self.trace.setReadOnly(True)
+        self.trace.setPlaceholderText("The model's reasoning appears here as it is written.")
+        self.trace.setMinimumHeight(110)
+        self.answer = QLabel()
+        self.answer.setWordWrap(True)
+        self.answer.setTextFormat(Qt.TextFormat.PlainText)
+        layout = QVBoxLayout(self)
+        layout.addWidget(self.trace, 1)
+        layout.addWidget(self.answer)
+
+    def show_trace(self, text: str) -> None:
+        """Show a trace; only what is new is written, so that the reader keeps the place."""
+        shown = self.trace.toPlainText()
+        if not text.startswith(shown):
+            self.trace.setPlainText(text)
+            return
+        at_end = self._is_at_end()
+        cursor = QTextCursor(self.trace.document())
+        cursor.movePosition(QTextCursor.MoveOperation.End)
+        cursor.insertText(text[len(shown) :])
+        if at_end:
+            self.trace.moveCursor(QTextCursor.MoveOperation.End)
+
+    def _is_at_end(self) -> bool:
+        bar = self.trace.verticalScrollBar()
+        return bar is None or bar.value() == bar.maximum()
+
+
+class CorrectionPanel(QGroupBox):
+    """Buttons that start an edit on the layers, and what is done with the result."""
+
+    drawing = Signal(str)
+    """"box", "positive" or "negative"."""
+    flipped = Signal()
+    grown = Signal()
+    undone = Signal()
+    redone = Signal()
+    exported = Signal()
+
+    def __init__(self) -> None:
+        super().__init__("Correct")
+        layout = QGridLayout(self)
+        modes = (
+            ("▭ Box", "box", "Draw a box; it replaces the one that is there."),
+            ("+ Point", "positive", "Click on the target."),
+            ("- Point", "negative", "Click on what is not the target."),
+        )
+        for column, (text, name, tip) in enumerate(modes):
+            button = _button(text, tip, lambda name=name: self.drawing.emit(name))  # type: ignore[misc]
+            layout.addWidget(button, 0, column)
+        flip = _button(
+            "± Flip", "Turn selected points from + to - and back (T).", self.flipped.emit
+        )
+        layout.addWidget(flip, 0, 3)
+        self.grow = _button(
+            "Grow through volume", "Segment all slices from this one.", self.grown.emit
+        )
+        self.export = _button(
+            "Export NIfTI…", "Save the mask on the grid of the image's file.", self.exported.emit
+        )
+        self.undo = _button("↶ Undo", "Take back the last action (Ctrl+Z).", self.undone.emit)
+        self.redo = _button("↷ Redo", "Do it again (Ctrl+Shift+Z).", self.redone.emit)
+        layout.addWidget(self.undo, 1, 0, 1, 2)
+        layout.addWidget(self.redo, 1, 2, 1, 2)
+        layout.addWidget(self.grow, 2, 0, 1, 2)
+        layout.addWidget(self.export, 2, 2, 1, 2)
+
+
+class StatusPanel(QWidget):
+    """What is going on, what went wrong, and the way to restart the backend."""
+
+    restarted = Signal()
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.status = _line()
+        self.latency = _line()
+        self.latency.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
+        self.error = _line()
+        self.error.setStyleSheet("color: #ff8a65;")
+        self.restart = _button("Restart backend", "Start it again and go on.", self.restarted.emit)
+        self.restart.hide()
+        row = QHBoxLayout()
+        row.addWidget(self.status, 1)
+        row.addWidget(self.latency)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(4, 0, 4, 0)
+        layout.addWidget(self.error)
+        layout.addWidget(self.restart)
+        layout.addLayout(row)
+
+
+def _line() -> QLabel:
+    label = QLabel()
+    label.setTextFormat(Qt.TextFormat.PlainText)
+    label.setWordWrap(True)
+    label.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Minimum)
+    return label

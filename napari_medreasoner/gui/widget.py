@@ -1,0 +1,244 @@
+"""The dock widget: panels on one side, session and controller on the other."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Final
+from weakref import WeakSet
+
+from magicgui.widgets import ComboBox
+from napari.components import ViewerModel  # type: ignore[import-untyped]
+from napari.layers import Image  # type: ignore[import-untyped]
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+
+from napari_medreasoner.client.launcher import LocalServer
+from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
+from napari_medreasoner.gui.backend import Server
+from napari_medreasoner.gui.images import notes_of
+from napari_medreasoner.gui.panels import (
+    CorrectionPanel,
+    QuestionPanel,
+    ReasoningPanel,
+    StatusPanel,
+)
+from napari_medreasoner.gui.session import BackendState, Document
+from napari_medreasoner.gui.workspace import Workspace
+
+__all__ = ["MedReasonerWidget"]
+
+_FROM_FILE: Final = "From file…"
+_NOTICE: Final = "Research use only. Not for diagnosis."
+
+
+class MedReasonerWidget(QWidget):
+    """Ask a medical image a question, watch the reasoning, correct the answer.
+
+    Parameters
+    ----------
+    napari_viewer : Viewer
+        Filled in by napari.
+    server : Server, optional
+        Instead of the project's own local backend.
+    """
+
+    def __init__(self, napari_viewer: ViewerModel, server: Server | None = None) -> None:
+        super().__init__()
+        self._viewer = napari_viewer
+        self._templates = dict(BUILT_IN)
+        self._begun: WeakSet[Image] = WeakSet()
+        self.workspace = Workspace(napari_viewer, server or LocalServer())
+        view = self.workspace.view
+        self._images: Any = ComboBox(nullable=True, choices=lambda _: view.images())
+        self.question_panel = QuestionPanel(self._images.native)
+        self.reasoning_panel = ReasoningPanel()
+        self.correction_panel = CorrectionPanel()
+        self.status_panel = StatusPanel()
+        self._lay_out()
+        self._connect_panels()
+        self._connect_session()
+        self.destroyed.connect(self.workspace.close)
+        self._fill_templates(next(iter(BUILT_IN)))
+        self._refresh_images()
+
+    # --- construction -----------------------------------------------------------------------
+
+    def _lay_out(self) -> None:
+        notice = QLabel(_NOTICE)
+        notice.setStyleSheet("color: #ffb74d;")
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(6, 6, 6, 6)
+        layout.addWidget(notice)
+        layout.addWidget(self.question_panel)
+        layout.addWidget(self.reasoning_panel, 1)
+        layout.addWidget(self.correction_panel)
+        layout.addWidget(self.status_panel)
+        self.setMinimumWidth(360)
+
+    def _connect_panels(self) -> None:
+        controller, view = self.workspace.controller, self.workspace.view
+        question, correction = self.question_panel, self.correction_panel
+        question.asked.connect(self.ask)
+        question.stopped.connect(controller.stop)
+        question.template.activated.connect(self._on_template)
+        correction.drawing.connect(self._start_drawing)
+        correction.flipped.connect(view.flip_selected)
+        correction.grown.connect(controller.grow)
+        correction.undone.connect(controller.undo)
+        correction.redone.connect(controller.redo)
+        correction.exported.connect(self._export)
+        self.status_panel.restarted.connect(controller.restart_backend)
+        self._images.changed.connect(view.choose)
+        view.listed.connect(self._refresh_images)
+        view.chosen.connect(self._on_chosen)
+
+    def _connect_session(self) -> None:
+        events = self.workspace.session.events
+        events.document.connect(self._show_document)
+        events.status.connect(self._show_status)
+        events.error.connect(self._show_error)
+        events.backend.connect(self._show_backend)
+        events.latency_ms.connect(self._show_latency)
+        for signal in (events.asking, events.segmenting, events.can_undo, events.can_redo):
+            signal.connect(self._enable)
+        self._enable()
+        self._show_error("")
+
+    def changeEvent(self, event: QEvent | None) -> None:
+        """Let go of the viewer when napari takes the widget out of its dock."""
+        super().changeEvent(event)
+        reparented = event is not None and event.type() == QEvent.Type.ParentChange
+        if reparented and self.parent() is None:
+            self.close_workspace()
+
+    def close_workspace(self) -> None:
+        """End the backend and stop listening; harmless the second time."""
+        self.workspace.close()
+
+    # --- images -----------------------------------------------------------------------------
+
+    def _refresh_images(self) -> None:
+        chosen = self._images.value
+        images = self.workspace.view.images()
+        samples = [image for image in images if image not in self._begun and notes_of(image)]
+        if samples:  # just opened, with a question to be asked
+            chosen = samples[-1]
+        with self._images.changed.blocked():  # filling the list passes through no choice at all
+            self._images.reset_choices()
+            if images:
+                self._images.value = chosen if chosen in images else images[-1]
+        self.workspace.view.choose(self._images.value)
+
+    def _on_chosen(self, image: Image | None) -> None:
+        """Follow the choice; a sample brings its question and its slice the first time."""
+        self._images.value = image
+        if image is None or image in self._begun or (notes := notes_of(image)) is None:
+            return
+        self._begun.add(image)
+        self.question_panel.question.setPlainText(notes.question)
+        self.question_panel.set_modality(notes.modality)
+        if notes.slice_index is not None:
+            position = [0.0] * image.ndim
+            position[0] = notes.slice_index
+            axis = self._viewer.dims.ndim - image.ndim
+            self._viewer.dims.set_point(axis, image.data_to_world(position)[0])
+
+    # --- the user's actions -----------------------------------------------------------------
+
+    def ask(self) -> None:
+        """Ask what is typed about the slice on show."""
+        panel = self.question_panel
+        template = self._templates[panel.template.currentText()]
+        self.workspace.controller.ask(
+            panel.question.toPlainText(), panel.chosen_modality(), template
+        )
+
+    def _start_drawing(self, what: str) -> None:
+        view = self.workspace.view
+        if what == "box":
+            view.start_box()
+        else:
+            view.start_points(positive=what == "positive")
+
+    def _export(self) -> None:
+        name, _ = QFileDialog.getSaveFileName(
+            self, "Export mask", "mask.nii.gz", "NIfTI (*.nii.gz *.nii)"
+        )
+        if name:
+            path = Path(name)
+            suffixed = path if path.name.endswith((".nii", ".nii.gz")) else f"{path}.nii.gz"
+            self.workspace.controller.export(Path(suffixed))
+
+    def _on_template(self, _index: int) -> None:
+        combo = self.question_panel.template
+        if combo.currentText() != _FROM_FILE:
+            return
+        self._fill_templates(next(iter(self._templates)))
+        name, _ = QFileDialog.getOpenFileName(self, "Prompt template", "", "TOML (*.toml)")
+        if name:
+            self.workspace.controller.load_template(Path(name), self._add_template)
+
+    def _add_template(self, template: PromptTemplate) -> None:
+        self._templates[template.name] = template
+        self._fill_templates(template.name)
+
+    def _fill_templates(self, current: str) -> None:
+        combo = self.question_panel.template
+        combo.clear()
+        combo.addItems([*self._templates, _FROM_FILE])
+        combo.setCurrentText(current)
+
+    # --- showing the session ----------------------------------------------------------------
+
+    def _show_document(self, document: Document | None, old: Document | None) -> None:
+        trace = "" if document is None else document.trace
+        if document is not None and document.ending:
+            trace = f"{trace}\n[{document.ending}]".lstrip()
+        self.reasoning_panel.show_trace(trace)
+        self.reasoning_panel.answer.setText("" if document is None else _answer_line(document))
+        asked = "" if old is None else old.question
+        if document is not None and document.question not in ("", asked):
+            self.question_panel.question.setPlainText(document.question)
+            self.question_panel.set_modality(document.modality)
+        self._enable()
+
+    def _show_status(self, status: str) -> None:
+        self.status_panel.status.setText(status)
+
+    def _show_error(self, sentence: str) -> None:
+        self.status_panel.error.setText(sentence)
+        self.status_panel.error.setVisible(bool(sentence))
+
+    def _show_backend(self, state: BackendState) -> None:
+        self.status_panel.restart.setVisible(state == "lost")
+
+    def _show_latency(self, milliseconds: float | None) -> None:
+        text = "" if milliseconds is None else f"{milliseconds:.0f} ms"
+        self.status_panel.latency.setText(text)
+
+    def _enable(self, *_: object) -> None:
+        session = self.workspace.session
+        document = session.document
+        panel = self.correction_panel
+        self.question_panel.stop.setEnabled(session.asking or session.segmenting)
+        panel.undo.setEnabled(session.can_undo)
+        panel.redo.setEnabled(session.can_redo)
+        panel.export.setEnabled(document is not None and not document.mask.is_empty)
+        volume = document is not None and len(document.mask.shape) == 3
+        panel.grow.setEnabled(volume and document is not None and not document.prompts.is_empty)
+
+
+def _answer_line(document: Document) -> str:
+    """Box, points and confidence in a few words."""
+    parts = []
+    if document.plane is not None:
+        parts.append(f"Slice {document.plane.index}")
+    if (box := document.prompts.box) is not None:
+        parts.append(f"box {box.x1}, {box.y1} to {box.x2}, {box.y2}")
+    if points := document.prompts.points:
+        negative = sum(not point.positive for point in points)
+        of_them = f", {negative} negative" if negative else ""
+        parts.append(f"{len(points)} point{'s' * (len(points) > 1)}{of_them}")
+    if document.score is not None:
+        parts.append(f"score {document.score:.2f}")
+    return " · ".join(parts) if parts[document.plane is not None :] else ""

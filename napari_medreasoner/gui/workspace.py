@@ -1,0 +1,88 @@
+"""Everything behind the widget, wired together, with one way to end it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from napari.components import ViewerModel  # type: ignore[import-untyped]
+from qtpy.QtWidgets import QApplication
+
+from napari_medreasoner.core.geometry import Prompts, SlicePlane
+from napari_medreasoner.gui.backend import Server
+from napari_medreasoner.gui.background import BackgroundLoop
+from napari_medreasoner.gui.controller import Controller
+from napari_medreasoner.gui.layers import LayerView
+from napari_medreasoner.gui.mailbox import Mailbox
+from napari_medreasoner.gui.session import Session
+from napari_medreasoner.gui.target import ImageSource
+
+__all__ = ["Workspace"]
+
+_STOP_SECONDS: Final = 6.0
+"""Longest wait at the end: a little more than the launcher takes to kill a deaf server."""
+
+_UNDO: Final = "Control-Z"
+_REDO: Final = "Control-Shift-Z"
+
+
+class Workspace:
+    """Session, layers, controller, background thread and backend of one widget.
+
+    It is no part of any Qt object, so that it can be closed while those are destroyed.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+        A napari viewer.
+    server : Server
+        Local backend process, not started yet.
+    """
+
+    def __init__(self, viewer: ViewerModel, server: Server) -> None:
+        self._viewer = viewer
+        self._mailbox = Mailbox()
+        self._loop = BackgroundLoop(self._mailbox.post)
+        self._closed = False
+        self.session = Session()
+        self.view = LayerView(viewer)
+        self.controller = Controller(self.session, self.view, self._loop, server)
+        self._connect()
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self.close)
+
+    def _connect(self) -> None:
+        view, controller = self.view, self.controller
+
+        def edited(
+            source: ImageSource, prompts: Prompts, plane: SlicePlane | None, final: bool
+        ) -> None:
+            controller.correct(source, prompts, plane, final=final)
+
+        view.edited.connect(edited)
+        view.painting.connect(controller.painting)
+        view.painted.connect(controller.painted)
+        view.chosen.connect(lambda _: controller.choose(view.source))
+        view.forgotten.connect(controller.forget)
+        view.refused.connect(self._refuse)
+        view.undo.connect(controller.undo)
+        view.redo.connect(controller.redo)
+        self._viewer.bind_key(_UNDO, lambda _: controller.undo(), overwrite=True)
+        self._viewer.bind_key(_REDO, lambda _: controller.redo(), overwrite=True)
+
+    def _refuse(self, sentence: str) -> None:
+        self.session.error = sentence
+
+    def close(self) -> None:
+        """End thread and backend and let go of the viewer; harmless the second time."""
+        if self._closed:
+            return
+        self._closed = True
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.disconnect(self.close)
+        self._mailbox.close()
+        self.view.close()
+        for key in (_UNDO, _REDO):
+            self._viewer.bind_key(key, None)
+        self._loop.stop(self.controller.close(), _STOP_SECONDS)
