@@ -139,6 +139,7 @@ LIVER = Volume("ct-liver", TOTALSEGMENTATOR, TOTAL_CT, TOTAL_LABELS, label=5)
 SOFT_WINDOW = (-160.0, 240.0)
 ENLARGE = 2
 FUNDUS = "skimage/data/retina.jpg"
+FUNDUS_CROP = (0, 300, 700, 1000)  # left, top, right, bottom
 DISC_CENTRE = (217.0, 649.5)
 DISC_HALF_AXES = (92.5, 103.0)
 DISC_DEGREES = 2.0  # clockwise turn of the first axis from the image x axis
@@ -302,16 +303,15 @@ def build_liver(folder: Path) -> None:
 
 
 def build_fundus(folder: Path) -> None:
-    """Copy the fundus photograph and draw the ellipse of its bright disc."""
-    photo = HERE / "fundus-optic-disc.jpg"
-    photo.write_bytes(member(SCIKIT_IMAGE, FUNDUS, folder))
-    with Image.open(photo) as picture:
-        width, height = picture.size
-    rows, columns = np.mgrid[0:height, 0:width].astype(np.float64)
+    """Crop the fundus photograph around its bright disc and draw the disc's ellipse."""
+    with Image.open(io.BytesIO(member(SCIKIT_IMAGE, FUNDUS, folder))) as picture:
+        write_png(np.asarray(picture.crop(FUNDUS_CROP)), "fundus-optic-disc.png")
+    left, top, right, bottom = FUNDUS_CROP
+    rows, columns = np.mgrid[top:bottom, left:right].astype(np.float64)
     angle = np.deg2rad(DISC_DEGREES)
-    right, down = columns - DISC_CENTRE[0], rows - DISC_CENTRE[1]
-    along = (right * np.cos(angle) + down * np.sin(angle)) / DISC_HALF_AXES[0]
-    across = (down * np.cos(angle) - right * np.sin(angle)) / DISC_HALF_AXES[1]
+    beside, below = columns - DISC_CENTRE[0], rows - DISC_CENTRE[1]
+    along = (beside * np.cos(angle) + below * np.sin(angle)) / DISC_HALF_AXES[0]
+    across = (below * np.cos(angle) - beside * np.sin(angle)) / DISC_HALF_AXES[1]
     write_png(along**2 + across**2 <= 1.0, "fundus-optic-disc-mask.png")
 
 

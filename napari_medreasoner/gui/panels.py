@@ -21,20 +21,10 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_medreasoner.core.protocol import MODALITIES
+
 __all__ = ["CorrectionPanel", "QuestionPanel", "ReasoningPanel", "StatusPanel"]
 
-MODALITIES: Final = (
-    "CT",
-    "MRI",
-    "X-ray",
-    "Ultrasound",
-    "Mammography",
-    "Fundus",
-    "OCT",
-    "Dermoscopy",
-    "Endoscopy",
-    "Histopathology",
-)
 _UNKNOWN: Final = "Unknown"
 
 

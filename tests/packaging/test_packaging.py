@@ -22,7 +22,7 @@ def test_the_manifest_is_one_file_and_its_imports_work() -> None:
         ("napari_medreasoner.core.protocol", HEAVY),
         ("napari_medreasoner.client.client", HEAVY),
         ("napari_medreasoner.imaging", HEAVY),
-        ("napari_medreasoner.gui.widget", ("torch", "fastapi", "skimage", "sklearn")),
+        ("napari_medreasoner.gui.widget", ("torch", "fastapi", "sklearn")),
         ("napari_medreasoner.server.app", ("torch", "napari", "qtpy", "transformers")),
         ("napari_medreasoner.engines.registry", HEAVY),
         ("medreasoner_trainer", HEAVY),

@@ -1,0 +1,58 @@
+"""Command line of the training side: `medreasoner-train`."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from medreasoner_trainer.priors import derive_priors, write_priors
+from napari_medreasoner.core.errors import MedReasonerError
+
+__all__ = ["app", "main"]
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(version("napari-medreasoner"))
+        raise typer.Exit
+
+
+@app.callback()
+def medreasoner_train(
+    _version: Annotated[
+        bool,
+        typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version."),
+    ] = False,
+) -> None:
+    """Derive numbers and train models for napari-medreasoner."""
+
+
+@app.command()
+def priors(
+    data: Annotated[Path, typer.Option(help="Folder of the data set, with records.jsonl.")],
+    output: Annotated[Path, typer.Option(help="File to write, such as priors.json.")],
+) -> None:
+    """Derive the numbers of the embedded engines from the training split."""
+    derived = derive_priors(data)
+    write_priors(derived, output)
+    where = derived.provenance
+    typer.echo(f"{output}: from {where.records} records of {where.images} images.")
+
+
+def main() -> None:
+    """Run the command line; an error is one sentence on standard error."""
+    try:
+        app()
+    except MedReasonerError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()
