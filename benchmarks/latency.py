@@ -25,6 +25,7 @@ from napari_medreasoner.core.prompts import BUILT_IN
 from napari_medreasoner.core.protocol import ThinkEvent
 from napari_medreasoner.engines.base import ReasonerInput
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
+from napari_medreasoner.gui.coordinates import rectangle_of
 from napari_medreasoner.gui.samples import case_layers
 from napari_medreasoner.gui.widget import MedReasonerWidget
 from napari_medreasoner.imaging.samples import SampleCase, sample_cases
@@ -75,14 +76,15 @@ class _Bench:
         rows, columns = self.rgb.shape[:2]
         self._box = (columns // 3, rows // 3, columns * 2 // 3, rows * 2 // 3)
 
-    def prompts(self, turn: int) -> Prompts:
+    def box(self, turn: int) -> Box:
+        """A box over the middle third, moved by a pixel from turn to turn."""
         x1, y1, x2, y2 = self._box
-        return Prompts(box=Box.from_corners(x1 + turn % 8, y1, x2 + turn % 8, y2))
+        return Box.from_corners(x1 + turn % 8, y1, x2 + turn % 8, y2)
 
     def bare_segmenter(self) -> list[float]:
         segmenter = create_segmenter("classical")
         embedding = segmenter.set_image(self.rgb)
-        return _clock(lambda turn: segmenter.segment(embedding, self.prompts(turn)))
+        return _clock(lambda turn: segmenter.segment(embedding, Prompts(box=self.box(turn))))
 
     def bare_reasoner(self) -> list[float]:
         reasoner = create_reasoner("prior")
@@ -97,7 +99,7 @@ class _Bench:
         async with LocalServer() as server, server.client() as client:
             for turn in range(_REPEATS + 1):
                 start = time.perf_counter()
-                await client.segment(self.picture, self.prompts(turn))
+                await client.segment(self.picture, Prompts(box=self.box(turn)))
                 corrections.append(time.perf_counter() - start)
             for _ in range(_REPEATS + 1):
                 start = time.perf_counter()
@@ -110,27 +112,27 @@ class _Bench:
         return corrections[1:], first_texts[1:]
 
     def through_the_plugin(self) -> list[float]:
-        """Seconds from moving the box layer to the mask being in the labels layer."""
+        """Seconds from moving the box in its layer to the new mask in the labels layer."""
         viewer = napari.Viewer(show=False)
         [(data, options, _)] = case_layers(self.case)
         viewer.add_image(data, **options)
         widget = MedReasonerWidget(viewer)
         viewer.window.add_dock_widget(widget)
-        workspace = widget.workspace
+        session = widget.workspace.session
         try:
             widget.ask()
-            _wait(lambda: not workspace.session.asking)
-            return _clock(lambda turn: self._correct(widget, turn))
+            _wait(lambda: not session.asking)
+            box = next(layer for layer in viewer.layers if isinstance(layer, napari.layers.Shapes))
+
+            def correct(turn: int) -> None:
+                rectangle = rectangle_of(self.box(turn), self.plane)
+                box.data = [(rectangle, "rectangle")]
+                _wait(lambda: not session.segmenting)
+
+            return _clock(correct)
         finally:
             widget.close_workspace()
             viewer.close()
-
-    def _correct(self, widget: MedReasonerWidget, turn: int) -> None:
-        workspace = widget.workspace
-        source = workspace.view.source
-        assert source is not None
-        workspace.controller.correct(source, self.prompts(turn), self.plane, final=True)
-        _wait(lambda: not workspace.session.segmenting)
 
 
 def _wait(done: Callable[[], bool]) -> None:
@@ -158,7 +160,7 @@ def main() -> None:
         _head(f"{case.id}, {width} x {height}: a correction ({_REPEATS} times)")
         bare = _row("segmenter alone", bench.bare_segmenter(), 0)
         _row("client and server", corrections, bare)
-        _row("controller, client and server", bench.through_the_plugin(), bare)
+        _row("plugin, client and server", bench.through_the_plugin(), bare)
         _head(f"{case.id}: first text of the trace")
         bare = _row("reasoner alone", bench.bare_reasoner(), 0)
         _row("client and server", first_texts, bare)
