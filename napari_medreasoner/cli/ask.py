@@ -37,13 +37,15 @@ def _plane(volume: Volume, axis: int, index: int | None) -> SlicePlane | None:
 def _answer(bench: Workbench, picture: Picture, request: AskRequest) -> Finding:
     """Answer the question, writing the trace to stdout as it comes."""
     finding = Finding()
-    with closing(bench.ask(picture.image.array, request)) as events:
-        for event in events:
-            if isinstance(event, ThinkEvent):
-                sys.stdout.write(event.text)
-                sys.stdout.flush()
-            finding.add(event)
-    sys.stdout.write("\n")
+    try:
+        with closing(bench.ask(picture.image.array, request)) as events:
+            for event in events:
+                if isinstance(event, ThinkEvent):
+                    sys.stdout.write(event.text)
+                    sys.stdout.flush()
+                finding.add(event)
+    finally:
+        sys.stdout.write("\n")
     return finding
 
 

@@ -123,7 +123,7 @@ def _window() -> Iterator[Check]:
         fix = (
             "" if key in lines else "pip install 'napari[all]', and check the display and GL driver"
         )
-        yield Check(name, lines.get(key, "not found"), fix)
+        yield Check(name, lines.get(key, "not found").strip(), fix)
 
 
 def doctor() -> None:

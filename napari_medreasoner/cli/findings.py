@@ -23,7 +23,7 @@ from napari_medreasoner.core.protocol import (
     ThinkEvent,
 )
 from napari_medreasoner.imaging import Volume, write_mask
-from napari_medreasoner.imaging.atomic import write_bytes, write_text
+from napari_medreasoner.imaging.atomic import make_folder, write_bytes, write_text
 from napari_medreasoner.imaging.overlay import draw_overlay
 from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
 
@@ -153,9 +153,9 @@ def save_finding(
     Raises
     ------
     ExportError
-        When a file cannot be written.
+        When the folder or a file cannot be written.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     write_text(folder / "trace.txt", finding.trace + "\n")
     write_text(folder / "answer.json", _report(asked, finding, engines))
     if finding.mask is None or finding.answer is None:

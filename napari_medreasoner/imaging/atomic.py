@@ -10,7 +10,7 @@ from pathlib import Path
 
 from napari_medreasoner.core.errors import ExportError
 
-__all__ = ["replace_atomically", "write_bytes", "write_text"]
+__all__ = ["make_folder", "replace_atomically", "write_bytes", "write_text"]
 
 
 def _sync(path: Path) -> None:
@@ -19,6 +19,22 @@ def _sync(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder for results, and those above it; an existing one is fine.
+
+    Raises
+    ------
+    ExportError
+        When there is a file in its place, or it may not be made.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ExportError(
+            f"The folder {path} cannot be made ({error.strerror}); choose another."
+        ) from error
 
 
 @contextmanager

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import logging
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,9 @@ from napari_medreasoner.imaging.atomic import replace_atomically
 from napari_medreasoner.imaging.volume import SourceGrid, Volume, display_name
 
 __all__ = ["read_nifti", "write_mask"]
+
+# nibabel writes what it finds odd in a header to stderr; what matters of it is a ReadError here.
+logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
 MAX_VOXELS: Final = 2**30
 """Largest image read: claimed size is checked before anything is allocated."""
@@ -94,8 +98,10 @@ def read_nifti(path: Path) -> Volume:
     loaded, affine, code = _load(path)
     array = _spatial(loaded, path)
     try:
-        orientation = io_orientation(affine)
         Grid((1, 1, 1), affine)
+        orientation = io_orientation(affine)
+        if not np.isfinite(orientation).all():
+            raise ImageError("An axis of the image has no direction.")
     except (ImageError, ValueError, np.linalg.LinAlgError) as error:
         raise ReadError(
             f"{path.name} has a geometry that cannot be used; repair its header."

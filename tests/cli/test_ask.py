@@ -51,8 +51,8 @@ def test_a_colour_picture_gets_its_four_files(tmp_path: Path) -> None:
     assert str(sample_folder()) not in json.dumps(answer)
     mask = read_image(tmp_path / "out" / "mask.nii.gz").array > 0
     assert dice(mask, case.load_mask().array > 0) > 0.7
-    picture = Image.open(tmp_path / "out" / "overlay.png")
-    assert picture.size == case.load().array.shape[1::-1]
+    with Image.open(tmp_path / "out" / "overlay.png") as picture:
+        assert picture.size == case.load().array.shape[1::-1]
 
 
 def test_a_volume_gets_a_mask_on_its_own_grid(tmp_path: Path) -> None:
