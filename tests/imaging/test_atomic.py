@@ -1,15 +1,11 @@
-import resource
-import signal
-from collections.abc import Iterator
+import subprocess
+import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging import Volume, write_mask
 from napari_medreasoner.imaging.atomic import replace_atomically, write_text
-from napari_medreasoner.imaging.volume import plain_grid
 
 
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
@@ -32,23 +28,33 @@ def test_a_missing_folder_is_named(tmp_path: Path) -> None:
         write_text(tmp_path / "none" / "x.txt", "x")
 
 
-@pytest.fixture
-def small_files() -> Iterator[None]:
-    """A disk that is full after 4 kB, as far as this process can tell."""
-    old_limit = resource.getrlimit(resource.RLIMIT_FSIZE)
-    old_handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, old_limit[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, old_limit)
-    signal.signal(signal.SIGXFSZ, old_handler)
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+import numpy as np
+from napari_medreasoner.core.errors import ExportError
+from napari_medreasoner.imaging import Volume, write_mask
+from napari_medreasoner.imaging.volume import plain_grid
+
+# No file may grow beyond 4 kB: a full disk, as far as this process can tell.
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+volume = Volume(np.zeros((200, 200), np.uint8), plain_grid((200, 200)), "x")
+try:
+    write_mask(Path(sys.argv[1]), np.ones((200, 200), bool), volume)
+except ExportError as error:
+    sys.exit(str(error))
+"""
 
 
-@pytest.mark.usefixtures("small_files")
 def test_a_full_disk_is_told_and_the_old_mask_survives(tmp_path: Path) -> None:
     target = tmp_path / "mask.nii"
     target.write_bytes(b"the old mask")
-    volume = Volume(np.zeros((200, 200), np.uint8), plain_grid((200, 200)), "x")
-    with pytest.raises(ExportError, match="unchanged"):
-        write_mask(target, np.ones((200, 200), bool), volume)
+    # A process of its own: the limit would hold for pytest's own output too.
+    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(target)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert done.stderr.strip().endswith("what was there before is unchanged.")
+    assert done.stderr.count("\n") == 1
     assert target.read_bytes() == b"the old mask"
     assert list(tmp_path.iterdir()) == [target]
