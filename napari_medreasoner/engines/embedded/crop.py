@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize
+from PIL import Image
 
 from napari_medreasoner.core.geometry import Box, Point
 
@@ -73,9 +73,9 @@ class Crop:
 
     def take(self, picture: NDArray[np.uint8]) -> NDArray[np.float64]:
         """Values 0..1 of shape (rows, columns, 3) of a picture of shape (row, column, 3)."""
-        cut = picture[self.window.slices]
-        shape = (self.rows, self.columns, 3)
-        return _resized(cut, shape, smooth=cut.shape != shape)
+        image = Image.fromarray(np.ascontiguousarray(picture[self.window.slices]))
+        small = image.resize((self.columns, self.rows), Image.Resampling.BILINEAR)
+        return np.asarray(small, np.float64) / 255
 
     def centres(self) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
         """Picture coordinates of the resampled pixels' centres.
@@ -91,17 +91,17 @@ class Crop:
 
     def take_mask(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """A mask of the picture at the crop's size."""
-        cut = mask[self.window.slices].astype(np.float64)
-        return _resized(cut, (self.rows, self.columns), smooth=True) > 0.5
+        cut = mask[self.window.slices].astype(np.float32)
+        return _resized(cut, self.rows, self.columns) > 0.5
 
     def put(self, values: NDArray[np.floating[Any]], shape: tuple[int, int]) -> NDArray[np.float64]:
         """Resample back to the picture's size; zero outside the window."""
         whole = np.zeros(shape)
-        native = (self.window.height, self.window.width)
-        whole[self.window.slices] = _resized(values, native, smooth=False)
+        whole[self.window.slices] = _resized(values, self.window.height, self.window.width)
         return whole
 
 
-def _resized(values: NDArray[Any], shape: tuple[int, ...], *, smooth: bool) -> NDArray[np.float64]:
-    resized: NDArray[np.float64] = resize(values, shape, order=1, anti_aliasing=smooth)
-    return resized
+def _resized(plane: NDArray[np.floating[Any]], rows: int, columns: int) -> NDArray[np.float32]:
+    """Resample a plane, averaging when it shrinks."""
+    image = Image.fromarray(plane.astype(np.float32))
+    return np.asarray(image.resize((columns, rows), Image.Resampling.BILINEAR))

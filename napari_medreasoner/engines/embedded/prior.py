@@ -19,8 +19,9 @@ from napari_medreasoner.engines.embedded.priors import StructurePrior, load_prio
 
 __all__ = ["PriorReasoner"]
 
-_LEAST_SIMILARITY: Final = 0.12
-"""Unrelated sentences stay below 0.11, implicit questions about a structure above 0.14."""
+_LEAST_SIMILARITY: Final = 0.2
+"""Sentences about something else seldom reach it, even if they share a word ("cup") with a cue;
+questions about a structure seldom stay below it."""
 
 _CLEAR_MARGIN: Final = 0.08
 _THIN_EVIDENCE: Final = 0.4
@@ -145,7 +146,7 @@ def _tell_strategy(placed: Placed) -> str:
     region += f"the probability is above {level} of its highest value"
     how = {
         "expected": "This box is kept, because for this structure grey levels did not help.",
-        "region": f"The box is drawn around {region}.",
+        "region": f"The box encloses {region}.",
         "halfway": f"The box lies halfway between that and {region}.",
         "consensus": (
             "The box is the median of that one and of the regions around the most probable "
