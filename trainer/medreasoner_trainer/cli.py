@@ -9,8 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medreasoner_trainer.priors import derive_priors, write_priors
-from napari_medreasoner.core.errors import MedReasonerError
+from napari_medreasoner.core.errors import MedReasonerError, SettingsError
 
 __all__ = ["app", "main"]
 
@@ -38,7 +37,14 @@ def priors(
     data: Annotated[Path, typer.Option(help="Folder of the data set, with records.jsonl.")],
     output: Annotated[Path, typer.Option(help="File to write, such as priors.json.")],
 ) -> None:
-    """Derive the numbers of the embedded engines from the training split."""
+    """Derive what the prior reasoner knows from the training split of a data set."""
+    try:
+        from medreasoner_trainer.priors import derive_priors, write_priors
+    except ImportError as error:
+        raise SettingsError(
+            f"A package is not installed ({error.name}); install it with: "
+            "pip install 'napari-medreasoner[train]'"
+        ) from error
     derived = derive_priors(data)
     write_priors(derived, output)
     where = derived.provenance
