@@ -47,10 +47,11 @@ clean:
 	$(PYTHON) -m venv .venv
 	touch $@
 
-# The doctor installs missing system libraries when root, else names them in one line.
+# Missing system libraries are installed when root, else named in one line; the demo goes on
+# without a window then, the tests do not.
 .venv/.demo: .venv/.python pyproject.toml constraints.txt
 	$(INSTALL) --editable '.[backend]' 'napari[pyqt6]'
-	$(BIN)/medreasoner install-system
+	-$(BIN)/medreasoner install-system
 	touch $@
 
 .venv/.test: .venv/.python pyproject.toml constraints.txt

@@ -121,21 +121,21 @@ def _table(rows: list[_Row]) -> Table:
 
 def _window(case: SampleCase, screenshot: Path | None) -> None:
     """Open napari on a case in a process of its own; with a path, photograph it and close."""
-    command = [sys.executable, "-m", "napari_medreasoner.gui.app", "--case", case.id]
-    if screenshot is None:
-        subprocess.run(command, check=False)  # noqa: S603 - our own module
-        return
-    prefix = screen_command()
-    if prefix:
-        install_packages(missing_packages())
+    prefix: list[str] = []
+    options: list[str] = []
+    if screenshot is not None:
+        prefix = screen_command()
+        if prefix:
+            install_packages(missing_packages())
+        options = ["--screenshot", str(screenshot)]
     done = subprocess.run(  # noqa: S603 - our own module
-        [*prefix, *command, "--screenshot", str(screenshot)],
+        [*prefix, sys.executable, "-m", "napari_medreasoner.gui.app", "--case", case.id, *options],
         check=False,
-        capture_output=True,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=_SCREENSHOT_TIMEOUT_S,
+        timeout=_SCREENSHOT_TIMEOUT_S if screenshot else None,
     )
-    if done.returncode != 0 or not screenshot.exists():
+    if done.returncode != 0 or (screenshot is not None and not screenshot.exists()):
         last = (done.stderr.strip() or "no message").splitlines()[-1]
         raise SettingsError(f"napari could not be shown ({last}); run: medreasoner doctor")
 
