@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -22,6 +23,14 @@ from napari_medreasoner.imaging import Volume, read_image
 from napari_medreasoner.server.workbench import Workbench
 
 __all__ = ["ask"]
+
+
+def _read(path: Path, modality: str) -> Volume:
+    if modality and modality not in MODALITIES:
+        raise SettingsError(
+            f'There is no modality "{modality}"; use one of {", ".join(MODALITIES)}.'
+        )
+    return replace(read_image(path), modality=modality)
 
 
 def _plane(volume: Volume, axis: int, index: int | None) -> SlicePlane | None:
@@ -80,14 +89,9 @@ def ask(
 ) -> None:
     """Ask one question about one image; write trace, answer, mask and overlay."""
     check_question(question)
-    if modality and modality not in MODALITIES:
-        raise SettingsError(
-            f'There is no modality "{modality}"; use one of {", ".join(MODALITIES)}.'
-        )
-    read = read_image(image)
-    volume = Volume(read.array, read.grid, read.name, modality, read.source)
+    volume = _read(image, modality)
     asked = Asked(volume, question, _plane(volume, axis, slice_index), window)
-    picture = Picture(UploadImage(read.array), asked.plane, asked.window, read.grid.spacing)
+    picture = Picture(UploadImage(volume.array), asked.plane, asked.window, volume.grid.spacing)
     request = AskRequest(
         image=picture.ref,
         question=question,

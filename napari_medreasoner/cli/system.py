@@ -6,6 +6,7 @@ import ctypes
 import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -54,7 +55,12 @@ def _has_software_gl() -> bool:
 
 
 def missing_packages() -> list[str]:
-    """Debian names of what a napari window under Xvfb needs and this machine lacks, sorted."""
+    """Debian names of what a napari window under Xvfb needs and this machine lacks, sorted.
+
+    Nothing is needed elsewhere than on Linux.
+    """
+    if sys.platform != "linux":
+        return []
     missing = {package for library, package in _LIBRARIES.items() if not _loads(library)}
     missing |= {package for program, package in _PROGRAMS.items() if not shutil.which(program)}
     if not _has_software_gl():

@@ -173,17 +173,23 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
         raise ExportError(
             f"The mask has the shape {mask.shape}, the image {volume.grid.shape}; segment again."
         )
-    source = volume.source
-    if source is None:
-        voxels, affine, code = displayed.transpose(2, 1, 0), volume.grid.affine, _SCANNER
-    else:
-        voxels, affine, code = source.restore(displayed), source.affine, source.code or _SCANNER
-    image: Any = nib.Nifti1Image(voxels.astype(np.uint8), affine)
+    voxels, affine, code = _on_file_grid(displayed.astype(np.uint8), volume)
+    image: Any = nib.Nifti1Image(voxels, affine)
     image.set_sform(affine, code)
     image.set_qform(affine, code)
     image.header.set_xyzt_units("mm")
+    # nibabel's own writer leaves its file open when the disk is full.
+    data = image.to_bytes()
     with replace_atomically(path) as temporary:
-        # nibabel's own writer leaves its file open when the disk is full.
-        data = image.to_bytes()
         temporary.write_bytes(gzip.compress(data, 6) if path.suffix == ".gz" else data)
-        _verify(temporary, voxels.astype(np.uint8), affine)
+        _verify(temporary, voxels, affine)
+
+
+def _on_file_grid(
+    displayed: NDArray[np.uint8], volume: Volume
+) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
+    """Voxels in file order, the file's affine, and the code both forms get."""
+    source = volume.source
+    if source is None:
+        return displayed.transpose(2, 1, 0), volume.grid.affine, _SCANNER
+    return source.restore(displayed), source.affine, source.code or _SCANNER

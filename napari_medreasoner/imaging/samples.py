@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
 
@@ -49,7 +50,7 @@ class SampleCase(BaseModel):
     def load(self) -> Volume:
         """Read the image, with its title as name and its modality."""
         read = read_image(sample_folder() / self.image)
-        return Volume(read.array, read.grid, self.title, self.modality, read.source)
+        return replace(read, name=self.title, modality=self.modality)
 
     def load_mask(self) -> Volume:
         """Read the mask (non-zero is the target)."""

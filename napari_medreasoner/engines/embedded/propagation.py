@@ -73,20 +73,23 @@ def propagate(
     """
     box = box_of_mask(mask)
     reach = _DEPTH * max(box.height * across[0], box.width * across[1]) / along
+    first, last = max(index - int(reach), 0), min(index + int(reach), len(slices) - 1)
     whole = np.zeros(slices.shape[:3], np.bool_)
     whole[index] = mask
-    smallest = max(_LAST * int(mask.sum()), 4)
-    for step in (1, -1):
-        end = len(slices) if step == 1 else -1
-        for here in range(index + step, end, step):
-            if abs(here - index) > reach:
-                break
-            known = [(slices[place], whole[place]) for place in (here - step, index)]
-            followed = _follow(slices[here], known)
-            if followed.sum() < smallest:
-                break
-            whole[here] = followed
+    for way in (range(index + 1, last + 1), range(index - 1, first - 1, -1)):
+        _sweep(slices, whole, index, way)
     return whole
+
+
+def _sweep(slices: NDArray[np.uint8], whole: Bools, index: int, way: range) -> None:
+    """Fill in one slice after the other, until the structure ends."""
+    smallest = max(_LAST * int(whole[index].sum()), 4)
+    for here in way:
+        known = [(slices[place], whole[place]) for place in (here - way.step, index)]
+        followed = _follow(slices[here], known)
+        if followed.sum() < smallest:
+            return
+        whole[here] = followed
 
 
 def _follow(picture: NDArray[np.uint8], known: list[tuple[NDArray[np.uint8], Bools]]) -> Bools:
