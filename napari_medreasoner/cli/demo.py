@@ -104,7 +104,7 @@ def _table(rows: list[_Row]) -> Table:
     table = Table(title=f"CRM {_CRM}, ASM {_ASM}; milliseconds seen by the client")
     for name in ("case", "target"):
         table.add_column(name, no_wrap=True)
-    for name in ("first text", "mask", "correction", "Dice slice", "Dice volume"):
+    for name in ("first text", "mask", "edit", "Dice slice", "Dice volume"):
         table.add_column(name, justify="right")
     for row in rows:
         table.add_row(
