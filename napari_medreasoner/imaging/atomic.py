@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import tempfile
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,15 +56,14 @@ def replace_atomically(path: Path) -> Iterator[Path]:
     ExportError
         When the folder is missing or not writable, or the disk is full. The old file stays.
     """
-    suffix = "".join(path.suffixes[-2:])
+    # Not tempfile: its files are private, and these are to be shared as the user's umask says.
+    temporary = path.with_name(f".{secrets.token_hex(8)}{''.join(path.suffixes[-2:])}")
     try:
-        handle, name = tempfile.mkstemp(suffix=suffix, prefix=".medreasoner-", dir=path.parent)
-        os.close(handle)
+        temporary.touch(exist_ok=False)
     except OSError as error:
         raise ExportError(
             f"{path} cannot be written ({error.strerror}); choose another folder."
         ) from error
-    temporary = Path(name)
     try:
         yield temporary
         _sync(temporary)

@@ -23,6 +23,12 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_a_new_file_is_as_open_as_the_user_wants(tmp_path: Path) -> None:
+    write_text(tmp_path / "ours.json", "x")
+    (tmp_path / "plain.json").write_text("x")
+    assert (tmp_path / "ours.json").stat().st_mode == (tmp_path / "plain.json").stat().st_mode
+
+
 def test_a_missing_folder_is_named(tmp_path: Path) -> None:
     with pytest.raises(ExportError, match="choose another folder"):
         write_text(tmp_path / "none" / "x.txt", "x")
