@@ -5,19 +5,17 @@ from __future__ import annotations
 import gzip
 import logging
 import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final
 
 import nibabel as nib
 import numpy as np
-from nibabel.orientations import io_orientation
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ExportError, ImageError, ReadError
-from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.atomic import replace_atomically
-from napari_medreasoner.imaging.volume import SourceGrid, Volume, display_name
+from napari_medreasoner.imaging.orientation import displayed
+from napari_medreasoner.imaging.volume import Volume, display_name
 
 __all__ = ["read_nifti", "write_mask"]
 
@@ -27,7 +25,6 @@ logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 MAX_VOXELS: Final = 2**30
 """Largest image read: claimed size is checked before anything is allocated."""
 
-_T = TypeVar("_T")
 _TOLERANCE_MM: Final = 1e-3
 _SCANNER: Final = 1
 
@@ -85,10 +82,7 @@ def _spatial(array: NDArray[Any], path: Path) -> NDArray[Any]:
 
 
 def read_nifti(path: Path) -> Volume:
-    """Read a NIfTI file.
-
-    The voxels are permuted and flipped, never resampled, to display the radiological way;
-    `Volume.source` undoes it. A volume of one slice becomes a 2D image.
+    """Read a NIfTI file; see `displayed` for how it is turned.
 
     Raises
     ------
@@ -98,39 +92,11 @@ def read_nifti(path: Path) -> Volume:
     loaded, affine, code = _load(path)
     array = _spatial(loaded, path)
     try:
-        Grid((1, 1, 1), affine)
-        orientation = io_orientation(affine)
-        if not np.isfinite(orientation).all():
-            raise ImageError("An axis of the image has no direction.")
-    except (ImageError, ValueError, np.linalg.LinAlgError) as error:
+        return displayed(array, affine, code=code, name=display_name(path))
+    except ImageError as error:
         raise ReadError(
             f"{path.name} has a geometry that cannot be used; repair its header."
         ) from error
-    axes = _three([int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)])
-    # From RAS to the displayed Left, Posterior, Superior two world axes run backwards.
-    wanted = zip(axes, (-1, -1, 1), strict=True)
-    flips = _three([bool(orientation[axis, 1] != direction) for axis, direction in wanted])
-    source = SourceGrid(_three(array.shape), affine, code, axes, flips)
-    columns_first: NDArray[Any] = array.transpose(*axes, *range(3, array.ndim))
-    turned = np.flip(columns_first, tuple(axis for axis in range(3) if flips[axis]))
-    shown = np.ascontiguousarray(turned.swapaxes(0, 2))
-    grid = Grid(_three(shown.shape), _displayed_affine(source), known=code > 0)
-    return Volume(shown[0] if shown.shape[0] == 1 else shown, grid, display_name(path), "", source)
-
-
-def _three(values: Sequence[_T]) -> tuple[_T, _T, _T]:
-    first, second, third = values[:3]
-    return first, second, third
-
-
-def _displayed_affine(source: SourceGrid) -> NDArray[np.float64]:
-    """Displayed voxel index (column, row, slice) to RAS millimetres."""
-    to_file = np.zeros((4, 4))
-    to_file[3, 3] = 1.0
-    for shown, (axis, flip) in enumerate(zip(source.axes, source.flips, strict=True)):
-        to_file[axis, shown] = -1.0 if flip else 1.0
-        to_file[axis, 3] = source.shape[axis] - 1 if flip else 0.0
-    return source.affine @ to_file
 
 
 def _verify(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
@@ -168,12 +134,12 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
     """
     if not path.name.endswith((".nii.gz", ".nii")):
         raise ExportError(f'"{path.name}" must end in .nii.gz or .nii; choose such a name.')
-    displayed = mask[None] if mask.ndim == 2 else mask
-    if displayed.shape != volume.grid.shape:
+    shown = mask[None] if mask.ndim == 2 else mask
+    if shown.shape != volume.grid.shape:
         raise ExportError(
             f"The mask has the shape {mask.shape}, the image {volume.grid.shape}; segment again."
         )
-    voxels, affine, code = _on_file_grid(displayed.astype(np.uint8), volume)
+    voxels, affine, code = _on_file_grid(shown.astype(np.uint8), volume)
     image: Any = nib.Nifti1Image(voxels, affine)
     image.set_sform(affine, code)
     image.set_qform(affine, code)
@@ -186,10 +152,10 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
 
 
 def _on_file_grid(
-    displayed: NDArray[np.uint8], volume: Volume
+    shown: NDArray[np.uint8], volume: Volume
 ) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
     """Voxels in file order, the file's affine, and the code both forms get."""
     source = volume.source
     if source is None:
-        return displayed.transpose(2, 1, 0), volume.grid.affine, _SCANNER
-    return source.restore(displayed), source.affine, source.code or _SCANNER
+        return shown.transpose(2, 1, 0), volume.grid.affine, _SCANNER
+    return source.restore(shown), source.affine, source.code or _SCANNER

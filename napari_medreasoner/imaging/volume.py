@@ -70,6 +70,12 @@ class Volume:
         As in "CT"; empty when not known.
     source : SourceGrid or None
         None when the array is already in the file's order, or came from no file.
+    window : (float, float) or None
+        Intensities the file itself asks to be shown as black and as white (DICOM VOI LUT).
+    inverted : bool
+        High values are meant to be shown dark (MONOCHROME1); the array is as stored.
+    warnings : tuple of str
+        What the user should know about how the file was read; one sentence each.
     """
 
     array: NDArray[Any]
@@ -77,6 +83,9 @@ class Volume:
     name: str
     modality: str = ""
     source: SourceGrid | None = field(default=None, repr=False)
+    window: tuple[float, float] | None = None
+    inverted: bool = False
+    warnings: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse an array whose shape is not one of the four, or not the grid's."""

@@ -1,0 +1,71 @@
+"""Turning an image to how it is displayed: slices to Superior, rows to Posterior, columns to Left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from nibabel.orientations import io_orientation
+from numpy.typing import NDArray
+
+from napari_medreasoner.core.errors import ImageError
+from napari_medreasoner.core.geometry import Grid
+from napari_medreasoner.imaging.volume import SourceGrid, Volume
+
+__all__ = ["displayed"]
+
+_T = TypeVar("_T")
+
+
+def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, name: str) -> Volume:
+    """Turn an array in the file's own axes to display orientation.
+
+    The voxels are permuted and flipped, never resampled; `Volume.source` undoes it. A volume of
+    one slice becomes a 2D image.
+
+    Parameters
+    ----------
+    array : ndarray, shape (i, j, k) or (i, j, k, 3)
+        In the axes that `affine` takes; for DICOM (column, row, slice).
+    affine : ndarray of float64, shape (4, 4)
+        Index (i, j, k) to RAS millimetres.
+    code : int
+        NIfTI sform code; 0 when the file gave no geometry and `affine` is assumed.
+    name : str
+        For the user.
+
+    Raises
+    ------
+    ImageError
+        When the affine cannot be used.
+    """
+    Grid((1, 1, 1), affine)
+    orientation = io_orientation(affine)
+    if not np.isfinite(orientation).all():
+        raise ImageError("An axis of the image has no direction.")
+    axes = _three([int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)])
+    # From RAS to the displayed Left, Posterior, Superior two world axes run backwards.
+    wanted = zip(axes, (-1, -1, 1), strict=True)
+    flips = _three([bool(orientation[axis, 1] != direction) for axis, direction in wanted])
+    source = SourceGrid(_three(array.shape), affine, code, axes, flips)
+    columns_first: NDArray[Any] = array.transpose(*axes, *range(3, array.ndim))
+    turned = np.flip(columns_first, tuple(axis for axis in range(3) if flips[axis]))
+    shown = np.ascontiguousarray(turned.swapaxes(0, 2))
+    grid = Grid(_three(shown.shape), _displayed_affine(source), known=code > 0)
+    return Volume(shown[0] if shown.shape[0] == 1 else shown, grid, name, source=source)
+
+
+def _three(values: Sequence[_T]) -> tuple[_T, _T, _T]:
+    first, second, third = values[:3]
+    return first, second, third
+
+
+def _displayed_affine(source: SourceGrid) -> NDArray[np.float64]:
+    """Displayed voxel index (column, row, slice) to RAS millimetres."""
+    to_file = np.zeros((4, 4))
+    to_file[3, 3] = 1.0
+    for shown, (axis, flip) in enumerate(zip(source.axes, source.flips, strict=True)):
+        to_file[axis, shown] = -1.0 if flip else 1.0
+        to_file[axis, 3] = source.shape[axis] - 1 if flip else 0.0
+    return source.affine @ to_file
