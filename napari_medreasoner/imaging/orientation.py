@@ -1,4 +1,4 @@
-"""Turning an image to how it is displayed: slices to Superior, rows to Posterior, columns to Left."""
+"""Turning an image to how it is displayed: to Superior, Posterior and Left."""
 
 from __future__ import annotations
 
