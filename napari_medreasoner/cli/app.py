@@ -9,6 +9,7 @@ import typer
 from napari_medreasoner.cli.ask import ask
 from napari_medreasoner.cli.demo import demo
 from napari_medreasoner.cli.doctor import doctor, install_system
+from napari_medreasoner.cli.inspect import convert, inspect
 from napari_medreasoner.cli.serve import serve
 from napari_medreasoner.core.errors import MedReasonerError
 
@@ -20,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (demo, ask, serve, doctor, install_system):
+for command in (demo, ask, inspect, convert, serve, doctor, install_system):
     app.command()(command)
 
 

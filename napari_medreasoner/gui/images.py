@@ -13,8 +13,18 @@ from numpy.typing import NDArray
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Grid, SlicePlane
 from napari_medreasoner.imaging.volume import SourceGrid, Volume
+from napari_medreasoner.imaging.window import default_window
 
-__all__ = ["METADATA_KEY", "LayerNotes", "geometry_of", "notes_of", "shown_plane", "window_of"]
+__all__ = [
+    "METADATA_KEY",
+    "LayerNotes",
+    "LayerTuple",
+    "geometry_of",
+    "notes_of",
+    "shown_plane",
+    "volume_layer",
+    "window_of",
+]
 
 METADATA_KEY: Final = "medreasoner"
 """Key of `LayerNotes` in a layer's metadata."""
@@ -38,6 +48,29 @@ class LayerNotes:
     question: str = ""
     modality: str = ""
     slice_index: int | None = None
+
+
+LayerTuple = tuple[Any, dict[str, Any], str]
+"""Data, options and kind of a layer, as napari takes it from a reader or a sample."""
+
+
+def volume_layer(notes: LayerNotes) -> LayerTuple:
+    """Return an image as a layer: in its place and size, shown in the window it asks for."""
+    volume = notes.volume
+    axes = 3 if volume.is_volume else 2
+    options: dict[str, Any] = {
+        "name": volume.name,
+        "rgb": volume.is_rgb,
+        "metadata": {METADATA_KEY: notes},
+    }
+    if not volume.is_rgb:
+        window = volume.window or default_window(volume.array, volume.modality)
+        options["contrast_limits"] = window
+        options["colormap"] = "gray_r" if volume.inverted else "gray"
+    if volume.grid.known:
+        options["scale"] = volume.grid.spacing[-axes:]
+        options["units"] = ("mm",) * axes
+    return volume.array, options, "image"
 
 
 def notes_of(layer: Image) -> LayerNotes | None:

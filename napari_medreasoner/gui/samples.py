@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Any, Final
+from typing import Final
 
-from napari_medreasoner.gui.images import METADATA_KEY, LayerNotes
+from napari_medreasoner.gui.images import LayerNotes, LayerTuple, volume_layer
 from napari_medreasoner.imaging.samples import SampleCase, sample_cases
-from napari_medreasoner.imaging.window import default_window
 
 __all__ = [
     "case_layers",
@@ -18,28 +17,12 @@ __all__ = [
     "mri_brain_tumour",
 ]
 
-LayerTuple = tuple[Any, dict[str, Any], str]
-
 _CASES: Final = {case.id: case for case in sample_cases()}
 
 
 def case_layers(case: SampleCase) -> list[LayerTuple]:
     """Return the image of a case as layer data, with its question in the metadata."""
-    volume = case.load()
-    spatial = 3 if volume.is_volume else 2
-    rgb = volume.array.ndim > spatial
-    notes = LayerNotes(volume, case.question, case.modality, case.slice_index)
-    options: dict[str, Any] = {
-        "name": case.title,
-        "rgb": rgb,
-        "metadata": {METADATA_KEY: notes},
-    }
-    if not rgb:
-        options["contrast_limits"] = default_window(volume.array, case.modality)
-    if volume.grid.known:
-        options["scale"] = volume.grid.spacing[-spatial:]
-        options["units"] = ("mm",) * spatial
-    return [(volume.array, options, "image")]
+    return [volume_layer(LayerNotes(case.load(), case.question, case.modality, case.slice_index))]
 
 
 def _open(case_id: str) -> list[LayerTuple]:

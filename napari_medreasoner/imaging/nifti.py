@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+from itertools import product
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from napari_medreasoner.imaging.atomic import replace_atomically
 from napari_medreasoner.imaging.orientation import displayed
 from napari_medreasoner.imaging.volume import Volume, display_name
 
-__all__ = ["read_nifti", "write_mask"]
+__all__ = ["read_nifti", "write_image", "write_mask"]
 
 # nibabel writes what it finds odd in a header to stderr; what matters of it is a ReadError here.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
@@ -27,6 +28,7 @@ MAX_VOXELS: Final = 2**30
 
 _TOLERANCE_MM: Final = 1e-3
 _SCANNER: Final = 1
+_RGB: Final = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
 
 
 def _pick_affine(image: Any) -> tuple[NDArray[np.float64], int]:
@@ -99,16 +101,15 @@ def read_nifti(path: Path) -> Volume:
         ) from error
 
 
-def _verify(path: Path, voxels: NDArray[np.uint8], affine: NDArray[np.float64]) -> None:
+def _verify(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
     """Read a written file back; it must hold the same voxels in the same place."""
     back: Any = nib.load(path)
-    far = np.array(voxels.shape) - 1
-    corners = np.array(
-        [(i, j, k, 1) for i in (0, far[0]) for j in (0, far[1]) for k in (0, far[2])]
-    )
+    far = np.array(voxels.shape[:3]) - 1
+    corners = np.array(list(product((0, far[0]), (0, far[1]), (0, far[2]), (1,))))
     moved = np.abs(corners @ (back.affine - affine).T).max()
-    if not np.array_equal(np.asanyarray(back.dataobj), voxels) or moved > _TOLERANCE_MM:
-        raise ExportError("The mask read back differs from the one written; nothing was saved.")
+    same = np.array_equal(np.asanyarray(back.dataobj), voxels, equal_nan=voxels.dtype.kind == "f")
+    if not same or moved > _TOLERANCE_MM:
+        raise ExportError("The file read back differs from the one written; nothing was saved.")
 
 
 def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
@@ -132,15 +133,38 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
     ExportError
         When the mask does not fit, the name has another suffix, or writing fails.
     """
-    if not path.name.endswith((".nii.gz", ".nii")):
-        raise ExportError(f'"{path.name}" must end in .nii.gz or .nii; choose such a name.')
     shown = mask[None] if mask.ndim == 2 else mask
     if shown.shape != volume.grid.shape:
         raise ExportError(
             f"The mask has the shape {mask.shape}, the image {volume.grid.shape}; segment again."
         )
-    voxels, affine, code = _on_file_grid(shown.astype(np.uint8), volume)
-    image: Any = nib.Nifti1Image(voxels, affine)
+    _write(path, shown.astype(np.uint8), volume)
+
+
+def write_image(path: Path, volume: Volume) -> None:
+    """Write the image itself as NIfTI, in the axes and on the grid of the file it came from.
+
+    As careful as `write_mask`; intensities and element type stay as they are, RGB becomes
+    NIfTI's RGB24.
+
+    Raises
+    ------
+    ExportError
+        When the name has another suffix, NIfTI has no such element type, or writing fails.
+    """
+    array = volume.array
+    _write(path, array if volume.is_volume else array[None], volume)
+
+
+def _write(path: Path, shown: NDArray[Any], volume: Volume) -> None:
+    """Write an array of shape (slice, row, column[, 3]) where the image came from."""
+    if not path.name.endswith((".nii.gz", ".nii")):
+        raise ExportError(f'"{path.name}" must end in .nii.gz or .nii; choose such a name.')
+    voxels, affine, code = _on_file_grid(shown, volume)
+    try:
+        image: Any = nib.Nifti1Image(voxels, affine)
+    except nib.spatialimages.HeaderDataError as error:
+        raise ExportError(f"NIfTI cannot hold elements of type {shown.dtype}.") from error
     image.set_sform(affine, code)
     image.set_qform(affine, code)
     image.header.set_xyzt_units("mm")
@@ -152,9 +176,11 @@ def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
 
 
 def _on_file_grid(
-    shown: NDArray[np.uint8], volume: Volume
-) -> tuple[NDArray[np.uint8], NDArray[np.float64], int]:
+    shown: NDArray[Any], volume: Volume
+) -> tuple[NDArray[Any], NDArray[np.float64], int]:
     """Voxels in file order, the file's affine, and the code both forms get."""
+    if shown.ndim == 4:
+        shown = np.ascontiguousarray(shown, np.uint8).view(_RGB)[..., 0]
     source = volume.source
     if source is None:
         return shown.transpose(2, 1, 0), volume.grid.affine, _SCANNER

@@ -6,16 +6,21 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
-from nibabel.orientations import io_orientation
+from nibabel.orientations import aff2axcodes, io_orientation
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.volume import SourceGrid, Volume
 
-__all__ = ["displayed"]
+__all__ = ["axis_letters", "displayed"]
 
 _T = TypeVar("_T")
+
+
+def axis_letters(affine: NDArray[np.float64]) -> str:
+    """Directions in which the three axes run, as in "LPS" for Left, Posterior, Superior."""
+    return "".join(aff2axcodes(affine))
 
 
 def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, name: str) -> Volume:

@@ -104,6 +104,11 @@ class Volume:
         """Whether there are slices to choose from."""
         return self.array.shape[:3] == self.grid.shape
 
+    @property
+    def is_rgb(self) -> bool:
+        """Whether the last axis is colour."""
+        return self.array.ndim == (4 if self.is_volume else 3)
+
 
 def plain_grid(shape: tuple[int, ...]) -> Grid:
     """Grid of an image without geometry: one millimetre a pixel, shown as it is stored.

@@ -1,0 +1,60 @@
+"""`medreasoner inspect` and `medreasoner convert`: what a file holds, and the same as NIfTI."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from napari_medreasoner.imaging import Volume, read_image, write_image
+from napari_medreasoner.imaging.orientation import axis_letters
+
+__all__ = ["convert", "inspect"]
+
+
+def _card(volume: Volume) -> dict[str, Any]:
+    """What there is to know about an image, without its intensities or its patient."""
+    grid, source = volume.grid, volume.source
+    return {
+        "shape": list(grid.shape),
+        "colour": volume.is_rgb,
+        "type": volume.array.dtype.name,
+        "spacing_mm": [round(step, 6) for step in grid.spacing] if grid.known else None,
+        "geometry": "known" if grid.known else "assumed, one millimetre a pixel",
+        "file_axes": axis_letters(source.affine) if source else None,
+        "affine_ras": np.round(grid.affine, 6).tolist(),
+        "modality": volume.modality or None,
+        "window": volume.window,
+        "inverted": volume.inverted,
+        "warnings": list(volume.warnings),
+    }
+
+
+def inspect(
+    path: Annotated[Path, typer.Argument(help="Image file or DICOM folder.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Say what a file holds and where it lies in the patient; exit 2 where it is refused."""
+    card = _card(read_image(path))
+    if as_json:
+        sys.stdout.write(json.dumps(card) + "\n")
+        return
+    table = Table(show_header=False)
+    for name, value in card.items():
+        table.add_row(name.replace("_", " "), json.dumps(value))
+    Console().print(table)
+
+
+def convert(
+    source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
+    target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
+) -> None:
+    """Write an image or a mask as NIfTI, on the grid it is on."""
+    write_image(target, read_image(source))
+    sys.stdout.write(f"Wrote {target}.\n")
