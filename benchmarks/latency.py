@@ -67,7 +67,7 @@ class _Bench:
         self.plane = (
             None if case.slice_index is None else SlicePlane(axis=0, index=case.slice_index)
         )
-        self.window = default_window(volume.array, case.modality)
+        self.window = default_window(volume)
         self.picture = Picture(
             UploadImage(volume.array), self.plane, self.window, volume.grid.spacing
         )

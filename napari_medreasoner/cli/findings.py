@@ -57,7 +57,7 @@ class Asked:
     @cached_property
     def window(self) -> tuple[float, float]:
         """Intensities shown as black and as white."""
-        return self.chosen_window or default_window(self.volume.array, self.volume.modality)
+        return self.chosen_window or default_window(self.volume)
 
     @cached_property
     def picture(self) -> NDArray[np.uint8]:

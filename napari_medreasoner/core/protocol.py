@@ -131,8 +131,8 @@ class ImageRef(_Wire):
     plane : SlicePlane or None
         The slice; None for a 2D image.
     window : (float, float) or None
-        Intensities shown as black and as white; None lets the server take the 0.5th and
-        99.5th percentile of the slice.
+        Intensities shown as black and as white, the first one higher where high values are
+        dark; None lets the server take the 0.5th and 99.5th percentile of the slice.
     spacing : tuple of float
         Millimetres between voxels along (slice, row, column).
     """

@@ -26,6 +26,7 @@ __all__ = [
     "window_of",
 ]
 
+_INVERTED: Final = "gray_r"
 METADATA_KEY: Final = "medreasoner"
 """Key of `LayerNotes` in a layer's metadata."""
 
@@ -64,9 +65,8 @@ def volume_layer(notes: LayerNotes) -> LayerTuple:
         "metadata": {METADATA_KEY: notes},
     }
     if not volume.is_rgb:
-        window = volume.window or default_window(volume.array, volume.modality)
-        options["contrast_limits"] = window
-        options["colormap"] = "gray_r" if volume.inverted else "gray"
+        options["contrast_limits"] = sorted(default_window(volume))
+        options["colormap"] = _INVERTED if volume.inverted else "gray"
     if volume.grid.known:
         options["scale"] = volume.grid.spacing[-axes:]
         options["units"] = ("mm",) * axes
@@ -113,11 +113,14 @@ def shown_plane(viewer: ViewerModel, layer: Image) -> SlicePlane | None:
 
 
 def window_of(layer: Image) -> tuple[float, float] | None:
-    """Return the contrast limits, so that the model sees what the user sees; None for RGB."""
+    """Return what is black and what is white, so that the model sees what the user sees.
+
+    None for RGB.
+    """
     if layer.rgb:
         return None
-    low, high = layer.contrast_limits
-    return float(low), float(high)
+    low, high = (float(limit) for limit in layer.contrast_limits)
+    return (high, low) if layer.colormap.name == _INVERTED else (low, high)
 
 
 def geometry_of(layer: Image) -> tuple[Grid, SourceGrid | None]:

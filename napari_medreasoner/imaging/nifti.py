@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import logging
 import math
+from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
 from typing import Any, Final
@@ -28,34 +29,61 @@ MAX_VOXELS: Final = 2**30
 
 _TOLERANCE_MM: Final = 1e-3
 _SCANNER: Final = 1
+_FORMS_APART_MM: Final = 0.1
+_MILLIMETRES: Final = {"meter": 1000.0, "micron": 0.001}
+"""Per spatial unit of the header; files that name none mean millimetres."""
+
 _RGB: Final = np.dtype([("R", "u1"), ("G", "u1"), ("B", "u1")])
+
+
+@dataclass(frozen=True, slots=True)
+class _Loaded:
+    """A file as it is: intensities, affine in mm, the affine's code, and what is odd."""
+
+    array: NDArray[Any]
+    affine: NDArray[np.float64]
+    code: int
+    warnings: tuple[str, ...]
 
 
 def _pick_affine(image: Any) -> tuple[NDArray[np.float64], int]:
     """The sform when its code is set, else qform, else the header's pixel sizes with code 0."""
-    sform, code = image.get_sform(coded=True)
-    if code > 0:
-        return sform, int(code)
-    qform, code = image.get_qform(coded=True)
-    if code > 0:
-        return qform, int(code)
+    for affine, code in (image.get_sform(coded=True), image.get_qform(coded=True)):
+        if code > 0:
+            return affine, int(code)
     return image.header.get_base_affine(), 0
 
 
-def _unit_factor(image: Any) -> float:
-    """Millimetres per spatial unit of the header."""
-    return {"meter": 1000.0, "micron": 0.001}.get(image.header.get_xyzt_units()[0], 1.0)
+def _corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Homogeneous indices of the eight corner voxels, shape (8, 4)."""
+    ends = [(0, size - 1) for size in shape[:3]]
+    return np.array(list(product(*ends, (1,))), dtype=np.float64)
 
 
-def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], int]:
-    """Intensities in file order, affine in mm, and its code."""
+def _geometry_warnings(image: Any, millimetres: float) -> tuple[str, ...]:
+    """What the user should know about the header's two ways of saying where the image is."""
+    (sform, s_code), (qform, q_code) = image.get_sform(coded=True), image.get_qform(coded=True)
+    if s_code == q_code == 0:
+        return ("The file does not say where the image lies; one step a voxel is assumed.",)
+    if s_code == 0 or q_code == 0 or len(image.shape) < 3:
+        return ()
+    apart = np.abs(_corners(image.shape) @ (sform - qform).T).max() * millimetres
+    if apart <= _FORMS_APART_MM:
+        return ()
+    return (f"The sform and qform of the file differ by {apart:.1f} mm; the sform was taken.",)
+
+
+def _load(path: Path) -> _Loaded:
     try:
         image: Any = nib.load(path)
         if math.prod(image.shape) > MAX_VOXELS:
             raise ReadError(f"{path.name} claims {image.shape} voxels; that is more than is read.")
-        array = np.asanyarray(image.dataobj)
+        unit = image.header.get_xyzt_units()[0]
+        factor = _MILLIMETRES.get(unit, 1.0)
+        warnings = _geometry_warnings(image, factor)
         affine, code = _pick_affine(image)
-        factor = np.diag([_unit_factor(image)] * 3 + [1.0])
+        scaled = np.diag([factor, factor, factor, 1.0]) @ affine
+        return _Loaded(np.asanyarray(image.dataobj), scaled, code, warnings)
     except ReadError:
         raise
     except Exception as error:
@@ -64,7 +92,6 @@ def _load(path: Path) -> tuple[NDArray[Any], NDArray[np.float64], int]:
             f"{path.name} cannot be read as NIfTI ({type(error).__name__}); the file is damaged "
             "or of another kind."
         ) from error
-    return array, factor @ affine, code
 
 
 def _spatial(array: NDArray[Any], path: Path) -> NDArray[Any]:
@@ -91,10 +118,11 @@ def read_nifti(path: Path) -> Volume:
     ReadError
         When the file is damaged, not 3D, or its geometry cannot be used.
     """
-    loaded, affine, code = _load(path)
-    array = _spatial(loaded, path)
+    loaded = _load(path)
+    array = _spatial(loaded.array, path)
     try:
-        return displayed(array, affine, code=code, name=display_name(path))
+        turned = displayed(array, loaded.affine, code=loaded.code, name=display_name(path))
+        return replace(turned, warnings=loaded.warnings)
     except ImageError as error:
         raise ReadError(
             f"{path.name} has a geometry that cannot be used; repair its header."
@@ -104,9 +132,7 @@ def read_nifti(path: Path) -> Volume:
 def _verify(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> None:
     """Read a written file back; it must hold the same voxels in the same place."""
     back: Any = nib.load(path)
-    far = np.array(voxels.shape[:3]) - 1
-    corners = np.array(list(product((0, far[0]), (0, far[1]), (0, far[2]), (1,))))
-    moved = np.abs(corners @ (back.affine - affine).T).max()
+    moved = np.abs(_corners(voxels.shape) @ (back.affine - affine).T).max()
     same = np.array_equal(np.asanyarray(back.dataobj), voxels, equal_nan=voxels.dtype.kind == "f")
     if not same or moved > _TOLERANCE_MM:
         raise ExportError("The file read back differs from the one written; nothing was saved.")

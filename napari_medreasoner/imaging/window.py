@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError
+from napari_medreasoner.imaging.volume import Volume
 
 __all__ = ["auto_window", "default_window", "to_rgb", "to_uint8"]
 
@@ -33,36 +34,43 @@ def auto_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def default_window(image: NDArray[Any], modality: str) -> tuple[float, float]:
-    """Window for an image of which the user has said nothing.
+def default_window(volume: Volume) -> tuple[float, float]:
+    """Intensities shown as black and as white, for an image of which the user has said nothing.
 
-    The full range of an 8-bit picture, the soft-tissue window of a CT in Hounsfield units,
-    else `auto_window`.
+    The window the file asks for; else the full range of an 8-bit picture, the soft-tissue
+    window of a CT in Hounsfield units, or `auto_window`. The first is the higher one where high
+    values are meant to be dark (MONOCHROME1).
 
     Raises
     ------
     ImageError
         When no pixel is finite.
     """
-    if image.dtype == np.uint8:
-        return 0.0, 255.0
-    if modality == "CT" and np.nanmin(image) < _AIR:
-        return _SOFT_TISSUE
-    return auto_window(image)
+    image = volume.array
+    if volume.window is not None:
+        low, high = volume.window
+    elif image.dtype == np.uint8:
+        low, high = 0.0, 255.0
+    elif volume.modality == "CT" and np.nanmin(image) < _AIR:
+        low, high = _SOFT_TISSUE
+    else:
+        low, high = auto_window(image)
+    return (high, low) if volume.inverted else (low, high)
 
 
 def to_uint8(image: NDArray[Any], window: tuple[float, float] | None) -> NDArray[np.uint8]:
-    """Map intensities to 0-255 through a window (low, high); NaN becomes the low end.
+    """Map intensities to 0-255 through a window (black, white); NaN becomes black.
 
     An 8-bit image without a window is returned as it is. A flat image becomes black.
     """
     if window is None and image.dtype == np.uint8:
         return image
-    low, high = window or auto_window(image)
-    if not low < high:
+    black, white = window or auto_window(image)
+    if black == white:
         return np.zeros(image.shape, np.uint8)
-    values = np.nan_to_num(image.astype(np.float64), nan=low, posinf=high, neginf=low)
-    shares = (np.clip(values, low, high) - low) / (high - low)
+    low, high = min(black, white), max(black, white)
+    values = np.nan_to_num(image.astype(np.float64), nan=black, posinf=high, neginf=low)
+    shares = (np.clip(values, low, high) - black) / (white - black)
     mapped: NDArray[np.uint8] = (shares * 255).astype(np.uint8)
     return mapped
 

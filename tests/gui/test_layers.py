@@ -6,8 +6,9 @@ from napari.components import ViewerModel
 
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
-from napari_medreasoner.gui.images import geometry_of
+from napari_medreasoner.gui.images import LayerNotes, geometry_of, volume_layer, window_of
 from napari_medreasoner.gui.layers import LayerView
+from napari_medreasoner.imaging.volume import Volume, plain_grid
 from tests.gui.mouse import Mouse
 
 BOX = Box.from_corners(20, 10, 60, 50)
@@ -358,3 +359,15 @@ def test_geometry_of_a_foreign_layer_is_its_transform(model):
     plain, _ = geometry_of(model.add_image(np.zeros((5, 6))))
     assert not plain.known
     assert plain.shape == (1, 5, 6)
+
+
+@pytest.mark.parametrize("inverted", [False, True])
+def test_the_model_sees_dark_what_the_user_sees_dark(model, inverted):
+    volume = Volume(
+        np.arange(12, dtype=np.int16).reshape(3, 4), plain_grid((3, 4)), "x", inverted=inverted
+    )
+    data, options, _ = volume_layer(LayerNotes(volume))
+    layer = model.add_image(data, **options)
+    black, white = window_of(layer)
+    assert (black > white) == inverted
+    assert sorted((black, white)) == layer.contrast_limits

@@ -79,12 +79,28 @@ def test_the_sform_wins_over_the_qform(tmp_path: Path) -> None:
     assert volume.grid.known
 
 
+def test_two_forms_that_differ_are_told(tmp_path: Path) -> None:
+    image: Any = nib.Nifti1Image(np.zeros(SHAPE, np.int16), np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    moved = np.eye(4)
+    moved[0, 3] = 10
+    image.set_qform(moved, 1)
+    nib.save(image, tmp_path / "two.nii")
+    (warning,) = read_image(tmp_path / "two.nii").warnings
+    assert "differ by 10.0 mm" in warning
+    image.set_qform(np.eye(4), 1)
+    nib.save(image, tmp_path / "one.nii")
+    assert read_image(tmp_path / "one.nii").warnings == ()
+
+
 def test_without_either_form_the_geometry_is_marked_as_assumed(tmp_path: Path) -> None:
     image: Any = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None)
     image.set_qform(None, 0)
     image.set_sform(None, 0)
     nib.save(image, tmp_path / "none.nii")
-    assert not read_image(tmp_path / "none.nii").grid.known
+    volume = read_image(tmp_path / "none.nii")
+    assert not volume.grid.known
+    assert "does not say where" in volume.warnings[0]
 
 
 def test_metres_become_millimetres(tmp_path: Path) -> None:

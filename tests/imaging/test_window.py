@@ -1,3 +1,5 @@
+from typing import Any
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -5,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from napari_medreasoner.core.errors import ImageError
+from napari_medreasoner.imaging.volume import Volume, plain_grid
 from napari_medreasoner.imaging.window import auto_window, default_window, to_rgb, to_uint8
 
 images = hnp.arrays(
@@ -39,9 +42,20 @@ def test_an_8_bit_picture_is_left_alone() -> None:
     assert np.array_equal(to_uint8(image, None), image)
 
 
+def test_a_swapped_window_shows_high_values_dark() -> None:
+    image = np.array([[0, 50, 100]], dtype=np.int16)
+    assert to_uint8(image, (100, 0)).tolist() == [[255, 127, 0]]
+
+
 def test_what_is_shown_when_nothing_was_chosen() -> None:
-    hounsfield = np.array([[-1000, -50, 60, 900]], dtype=np.int16)
-    assert default_window(hounsfield, "CT") == (-160, 240)
-    assert default_window(hounsfield, "MRI") == auto_window(hounsfield)
-    assert default_window(hounsfield.clip(0), "CT") == auto_window(hounsfield.clip(0))
-    assert default_window(hounsfield.astype(np.uint8), "CT") == (0, 255)
+    array = np.array([[-1000, -50, 60, 900]], dtype=np.int16)
+
+    def shown(array: np.ndarray, modality: str = "CT", **more: Any) -> tuple[float, float]:
+        return default_window(Volume(array, plain_grid(array.shape), "x", modality, **more))
+
+    assert shown(array) == (-160, 240)
+    assert shown(array, "MRI") == auto_window(array)
+    assert shown(array.clip(0)) == auto_window(array.clip(0))
+    assert shown(array.astype(np.uint8)) == (0, 255)
+    assert shown(array, window=(-50.0, 60.0)) == (-50, 60)
+    assert shown(array, inverted=True) == (240, -160)
