@@ -21,9 +21,11 @@ from napari_medreasoner.core.protocol import (
     Event,
     MaskEvent,
     ThinkEvent,
+    content_hash,
 )
 from napari_medreasoner.imaging import Volume, write_mask
 from napari_medreasoner.imaging.atomic import make_folder, write_bytes, write_text
+from napari_medreasoner.imaging.measures import measure
 from napari_medreasoner.imaging.overlay import draw_overlay
 from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
 
@@ -105,24 +107,33 @@ class Finding:
 
 
 def _on_grid(asked: Asked, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask of the slice, or of the whole volume, on the whole image's grid."""
-    if asked.plane is None or mask.ndim == 3:
+    """A mask of the slice on the whole image's grid."""
+    if asked.plane is None:
         return mask
     whole = np.zeros(asked.volume.grid.shape, dtype=np.bool_)
     whole[asked.plane.selector(whole.shape)] = mask
     return whole
 
 
-def _report(asked: Asked, finding: Finding, engines: dict[str, str]) -> str:
-    answer, mask, done = finding.answer, finding.mask, finding.done
+def _report(
+    asked: Asked, finding: Finding, engines: dict[str, str], mask: NDArray[np.bool_] | None
+) -> str:
+    """Everything about a finding but its pixels: no file name, no patient."""
+    answer, done = finding.answer, finding.done
+    measures = None if mask is None else measure(mask, asked.volume.grid).model_dump()
     fields = {
         "notice": _NOTICE,
         "question": asked.question,
         "modality": asked.volume.modality,
         "slice": asked.plane.model_dump() if asked.plane else None,
+        "window": asked.window,
+        "trace": finding.trace,
         "bbox": answer.box.corners if answer else None,
         "points": [[point.x, point.y] for point in answer.points] if answer else None,
-        "score": mask.score if mask else None,
+        "score": finding.mask.score if finding.mask else None,
+        "measures": measures,
+        "image_sha256": content_hash(np.ascontiguousarray(asked.volume.array)),
+        "mask_sha256": None if mask is None else content_hash(np.ascontiguousarray(mask)),
         "timings_ms": done.model_dump(exclude={"type", "trace_sha256"}) if done else None,
         "engines": engines,
         "version": __version__,
@@ -156,12 +167,14 @@ def save_finding(
         When the folder or a file cannot be written.
     """
     make_folder(folder)
+    mask = grown
+    if mask is None and finding.mask is not None:
+        mask = _on_grid(asked, finding.mask.mask.unpack())
     write_text(folder / "trace.txt", finding.trace + "\n")
-    write_text(folder / "answer.json", _report(asked, finding, engines))
-    if finding.mask is None or finding.answer is None:
+    write_text(folder / "answer.json", _report(asked, finding, engines, mask))
+    if mask is None or finding.mask is None or finding.answer is None:
         return
+    write_mask(folder / "mask.nii.gz", mask, asked.volume)
     on_slice = finding.mask.mask.unpack()
-    mask = on_slice if grown is None else grown
-    write_mask(folder / "mask.nii.gz", _on_grid(asked, mask), asked.volume)
     picture = draw_overlay(asked.picture, finding.answer.box, finding.answer.points, on_slice)
     write_bytes(folder / "overlay.png", picture)
