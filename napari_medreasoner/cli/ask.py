@@ -19,7 +19,7 @@ from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
 from napari_medreasoner.core.protocol import MODALITIES, AskRequest, SegmentRequest, ThinkEvent
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
-from napari_medreasoner.imaging import Volume, read_image
+from napari_medreasoner.imaging import Volume, read_sandboxed
 from napari_medreasoner.server.workbench import Workbench
 
 __all__ = ["ask"]
@@ -30,7 +30,8 @@ def _read(path: Path, modality: str) -> Volume:
         raise SettingsError(
             f'There is no modality "{modality}"; use one of {", ".join(MODALITIES)}.'
         )
-    return replace(read_image(path), modality=modality)
+    volume = read_sandboxed(path)
+    return replace(volume, modality=modality or volume.modality)
 
 
 def _plane(volume: Volume, axis: int, index: int | None) -> SlicePlane | None:
@@ -68,7 +69,7 @@ def _grow(bench: Workbench, picture: Picture, finding: Finding) -> NDArray[np.bo
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="NIfTI, PNG, JPEG or TIFF file.")],
+    image: Annotated[Path, typer.Argument(help="Image file, or folder with one DICOM series.")],
     question: Annotated[str, typer.Argument(help="What you want to know, in your own words.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
         "out"
@@ -95,7 +96,7 @@ def ask(
     request = AskRequest(
         image=picture.ref,
         question=question,
-        modality=modality,
+        modality=volume.modality,
         template=PromptTemplate.from_file(template) if template else None,
     )
     bench = Workbench(create_reasoner(crm), create_segmenter(asm))

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import numpy as np
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_medreasoner.imaging import Volume, read_image, write_image
+from napari_medreasoner.imaging import Volume, read_sandboxed, write_image
 from napari_medreasoner.imaging.orientation import axis_letters
 
-__all__ = ["convert", "inspect"]
+__all__ = ["SERIES_HELP", "convert", "inspect"]
+
+SERIES_HELP: Final = "Which series of a DICOM folder, from 1."
 
 
 def _card(volume: Volume) -> dict[str, Any]:
@@ -38,10 +40,11 @@ def _card(volume: Volume) -> dict[str, Any]:
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Image file or DICOM folder.")],
+    series: Annotated[int | None, typer.Option(min=1, help=SERIES_HELP)] = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what a file holds and where it lies in the patient; exit 2 where it is refused."""
-    card = _card(read_image(path))
+    card = _card(read_sandboxed(path, series=series))
     if as_json:
         sys.stdout.write(json.dumps(card) + "\n")
         return
@@ -54,7 +57,8 @@ def inspect(
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
     target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
+    series: Annotated[int | None, typer.Option(min=1, help=SERIES_HELP)] = None,
 ) -> None:
     """Write an image or a mask as NIfTI, on the grid it is on."""
-    write_image(target, read_image(source))
+    write_image(target, read_sandboxed(source, series=series))
     sys.stdout.write(f"Wrote {target}.\n")

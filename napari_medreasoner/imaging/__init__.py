@@ -2,6 +2,7 @@
 
 from napari_medreasoner.imaging.nifti import write_image, write_mask
 from napari_medreasoner.imaging.reader import read_image
+from napari_medreasoner.imaging.sandbox import read_sandboxed
 from napari_medreasoner.imaging.volume import Volume
 
-__all__ = ["Volume", "read_image", "write_image", "write_mask"]
+__all__ = ["Volume", "read_image", "read_sandboxed", "write_image", "write_mask"]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import logging
-import math
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ExportError, ImageError, ReadError
 from napari_medreasoner.imaging.atomic import replace_atomically
+from napari_medreasoner.imaging.limits import check_nifti, unpack
 from napari_medreasoner.imaging.orientation import displayed
 from napari_medreasoner.imaging.volume import Volume, display_name
 
@@ -24,11 +24,9 @@ __all__ = ["read_nifti", "write_image", "write_mask"]
 # nibabel writes what it finds odd in a header to stderr; what matters of it is a ReadError here.
 logging.getLogger("nibabel.global").setLevel(logging.CRITICAL + 1)
 
-MAX_VOXELS: Final = 2**30
-"""Largest image read: claimed size is checked before anything is allocated."""
-
 _TOLERANCE_MM: Final = 1e-3
 _SCANNER: Final = 1
+_NIFTI2_BYTES: Final = (540).to_bytes(4)
 _FORMS_APART_MM: Final = 0.1
 _MILLIMETRES: Final = {"meter": 1000.0, "micron": 0.001}
 """Per spatial unit of the header; files that name none mean millimetres."""
@@ -73,19 +71,23 @@ def _geometry_warnings(image: Any, millimetres: float) -> tuple[str, ...]:
     return (f"The sform and qform of the file differ by {apart:.1f} mm; the sform was taken.",)
 
 
+def _from_bytes(data: bytes) -> Any:
+    """Image in memory; the header begins with its length, in either byte order."""
+    wide = data[:4] in (_NIFTI2_BYTES, _NIFTI2_BYTES[::-1])
+    return (nib.Nifti2Image if wide else nib.Nifti1Image).from_bytes(data)
+
+
 def _load(path: Path) -> _Loaded:
+    size = check_nifti(path)
+    data = unpack(path, size) if path.name.lower().endswith(".gz") else None
     try:
-        image: Any = nib.load(path)
-        if math.prod(image.shape) > MAX_VOXELS:
-            raise ReadError(f"{path.name} claims {image.shape} voxels; that is more than is read.")
+        image: Any = nib.load(path) if data is None else _from_bytes(data)
         unit = image.header.get_xyzt_units()[0]
         factor = _MILLIMETRES.get(unit, 1.0)
         warnings = _geometry_warnings(image, factor)
         affine, code = _pick_affine(image)
         scaled = np.diag([factor, factor, factor, 1.0]) @ affine
         return _Loaded(np.asanyarray(image.dataobj), scaled, code, warnings)
-    except ReadError:
-        raise
     except Exception as error:
         # nibabel raises a dozen unrelated types on damaged files; each is the same to the user.
         raise ReadError(

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.imaging.limits import check_pixels
 from napari_medreasoner.imaging.volume import Volume, plain_grid
 
 __all__ = ["RASTER_SUFFIXES", "read_raster"]
@@ -18,18 +19,25 @@ RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _FORMATS: Final = ("PNG", "JPEG", "TIFF")
 
 
+def _open(path: Path) -> Image.Image:
+    """Open without Pillow's warning about large pictures; `check_pixels` has its own limit."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        return Image.open(path, formats=_FORMATS)
+
+
 def read_raster(path: Path) -> Volume:
     """Read a picture: grey as it is stored (8 or 16 bit), anything else as RGB.
 
     Raises
     ------
     ReadError
-        When the file is damaged, of another format, or so large that Pillow suspects a
-        decompression bomb (about 179 million pixels).
+        When the file is damaged, of another format, or has more than
+        `limits.MAX_PIXELS`.
     """
     try:
-        with warnings.catch_warnings(), Image.open(path, formats=_FORMATS) as picture:
-            warnings.simplefilter("error", Image.DecompressionBombWarning)
+        with _open(path) as picture:
+            check_pixels(path.name, *picture.size)
             if getattr(picture, "n_frames", 1) > 1:
                 raise ReadError(f"{path.name} holds several pictures; save the one you mean.")
             grey = picture.mode in {"L", "I;16", "I;16B", "I", "F"}

@@ -1,36 +1,110 @@
-"""One way in for every file: by suffix, to the reader that knows it."""
+"""One way in for every file: by its name or first bytes, to the reader that knows it."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.nifti import read_nifti
-from napari_medreasoner.imaging.raster import RASTER_SUFFIXES, read_raster
 from napari_medreasoner.imaging.volume import Volume
 
-__all__ = ["READABLE", "read_image"]
+__all__ = ["READABLE", "is_readable", "read_image"]
 
 _NIFTI: Final = (".nii", ".nii.gz")
-READABLE: Final = (*_NIFTI, *RASTER_SUFFIXES)
-"""Suffixes that `read_image` takes."""
+_RASTER: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+_ITK: Final = (".nrrd", ".mha")
+_DETACHED: Final = (".mhd", ".nhdr")
+_DICOM: Final = (".dcm", ".dicom", ".ima")
+READABLE: Final = (*_NIFTI, *_RASTER, *_ITK, *_DICOM)
+"""Suffixes that are read; a DICOM file may have any, and a folder may hold a series."""
+
+_MARK: Final = b"DICM"
+_MARK_AT: Final = 128  # PS3.10, section 7.1
 
 
-def read_image(path: Path) -> Volume:
-    """Read an image file.
+def _is_dicom(path: Path) -> bool:
+    if path.name.lower().endswith(_DICOM):
+        return True
+    with path.open("rb") as file:
+        return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+
+
+def is_readable(path: Path) -> bool:
+    """Whether `read_image` would try: by name, by the DICOM mark, or because it is a folder."""
+    try:
+        return path.is_dir() or path.name.lower().endswith(READABLE) or _is_dicom(path)
+    except OSError:
+        return False
+
+
+def _reader(path: Path) -> Callable[[Path], Volume]:
+    """The function for a file; imported only when asked for, as each is slow to import."""
+    name = path.name.lower()
+    if name.endswith(_NIFTI):
+        from napari_medreasoner.imaging.nifti import read_nifti
+
+        return read_nifti
+    if name.endswith(_RASTER):
+        from napari_medreasoner.imaging.raster import read_raster
+
+        return read_raster
+    if name.endswith((*_ITK, *_DETACHED)):
+        from napari_medreasoner.imaging.itk import read_itk
+
+        return read_itk
+    if _is_dicom(path):
+        from napari_medreasoner.imaging.dicom import read_dicom
+
+        return read_dicom
+    raise ReadError(f"{path.name} is of a kind that is not read; use one of {', '.join(READABLE)}.")
+
+
+def _read_folder(folder: Path, series: int | None) -> Volume:
+    from napari_medreasoner.imaging.dicom import read_series
+    from napari_medreasoner.imaging.dicom_folder import find_series
+
+    found = find_series(folder)
+    if not found:
+        raise ReadError(f"The folder {folder.name} holds no DICOM images; choose another.")
+    if series is None and len(found) > 1:
+        kinds = ", ".join(
+            f"{number}: {one.modality or 'image'} with {one.slices} slices"
+            for number, one in enumerate(found, 1)
+        )
+        raise ReadError(
+            f"The folder {folder.name} holds {len(found)} series ({kinds}); choose one by its "
+            "number."
+        )
+    number = 1 if series is None else series
+    if not 1 <= number <= len(found):
+        raise ReadError(f"The folder {folder.name} has series 1 to {len(found)}, no {number}.")
+    return read_series(found[number - 1].files, folder.name)
+
+
+def read_image(path: Path, series: int | None = None) -> Volume:
+    """Read an image file, or a DICOM series in a folder, in this process.
+
+    For files of our own, and for the child of `sandbox.read_sandboxed`, which everything else
+    goes through.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    series : int, optional
+        Which series of a folder that holds several, from 1.
 
     Raises
     ------
     ReadError
-        When there is no such file, its suffix is not one of `READABLE`, or its reader
-        refuses it.
+        When there is no such file, it is of a kind that is not read, or its reader refuses it.
     """
+    if path.is_dir():
+        return _read_folder(path, series)
     if not path.is_file():
         raise ReadError(f"There is no file {path}; check the path.")
-    name = path.name.lower()
-    if name.endswith(_NIFTI):
-        return read_nifti(path)
-    if name.endswith(RASTER_SUFFIXES):
-        return read_raster(path)
-    raise ReadError(f"{path.name} is of a kind that is not read; use one of {', '.join(READABLE)}.")
+    try:
+        return _reader(path)(path)
+    except OSError as error:
+        raise ReadError(f"{path.name} cannot be opened ({error.strerror}).") from error
