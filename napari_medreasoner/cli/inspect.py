@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Any
 
 import numpy as np
 import typer
@@ -15,9 +15,13 @@ from rich.table import Table
 from napari_medreasoner.imaging import Volume, read_sandboxed, write_image
 from napari_medreasoner.imaging.orientation import axis_letters
 
-__all__ = ["SERIES_HELP", "convert", "inspect"]
+__all__ = ["Series", "Single", "convert", "inspect"]
 
-SERIES_HELP: Final = "Which series of a DICOM folder, from 1."
+Series = Annotated[int | None, typer.Option(min=1, help="Which series of a DICOM folder, from 1.")]
+Single = Annotated[
+    int | None,
+    typer.Option(min=1, help="One slice, from 1, as a 2D image: for series that make no volume."),
+]
 
 
 def _card(volume: Volume) -> dict[str, Any]:
@@ -40,11 +44,12 @@ def _card(volume: Volume) -> dict[str, Any]:
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Image file or DICOM folder.")],
-    series: Annotated[int | None, typer.Option(min=1, help=SERIES_HELP)] = None,
+    series: Series = None,
+    single: Single = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what a file holds and where it lies in the patient; exit 2 where it is refused."""
-    card = _card(read_sandboxed(path, series=series))
+    card = _card(read_sandboxed(path, series=series, single=single))
     if as_json:
         sys.stdout.write(json.dumps(card) + "\n")
         return
@@ -57,8 +62,9 @@ def inspect(
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
     target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
-    series: Annotated[int | None, typer.Option(min=1, help=SERIES_HELP)] = None,
+    series: Series = None,
+    single: Single = None,
 ) -> None:
     """Write an image or a mask as NIfTI, on the grid it is on."""
-    write_image(target, read_sandboxed(source, series=series))
+    write_image(target, read_sandboxed(source, series=series, single=single))
     sys.stdout.write(f"Wrote {target}.\n")

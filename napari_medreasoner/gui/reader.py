@@ -16,9 +16,15 @@ __all__ = ["get_reader"]
 Paths = str | Sequence[str]
 
 
-def get_reader(paths: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
-    """Return the function that opens these files, or None when one of them is not for us."""
-    return _open if all(is_readable(path) for path in _each(paths)) else None
+def get_reader(path: Paths) -> Callable[[Paths], list[LayerTuple]] | None:
+    """Return the function that opens these files, or None when one of them is not for us.
+
+    Parameters
+    ----------
+    path : str or sequence of str
+        One or several; napari passes it by this name.
+    """
+    return _open if all(is_readable(one) for one in _each(path)) else None
 
 
 def _each(paths: Paths) -> list[Path]:

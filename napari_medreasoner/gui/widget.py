@@ -135,7 +135,8 @@ class MedReasonerWidget(QWidget):
         if image is None or image in self._begun or (notes := notes_of(image)) is None:
             return
         self._begun.add(image)
-        self.question_panel.question.setPlainText(notes.question)
+        if notes.question:
+            self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
         if notes.slice_index is not None:
             position = [0.0] * image.ndim

@@ -78,9 +78,10 @@ def _write(array: NDArray[Any], output: int) -> None:
         left = left[os.write(output, left) :]
 
 
-def _answer(path: Path, series: int | None, output: int, memory: int) -> Header | Failure:
+def _answer(request: dict[str, Any], output: int) -> Header | Failure:
+    path, memory = Path(request["path"]), request["memory"]
     try:
-        volume = read_image(path, series)
+        volume = read_image(path, request["series"], request["single"])
         array = volume.array
         if array.dtype.name not in DTYPES:
             raise ReadError(
@@ -104,7 +105,7 @@ def main() -> None:
     if isinstance(output, str):
         output = os.open(output, os.O_RDWR | getattr(os, "O_BINARY", 0))
     confine(request["memory"], request["seconds"])
-    reply = _answer(Path(request["path"]), request["series"], output, request["memory"])
+    reply = _answer(request, output)
     with os.fdopen(answer_to, "wb") as stdout:
         stdout.write(reply.model_dump_json().encode())
     os._exit(0)  # taking the interpreter down in order would cost the parent its time

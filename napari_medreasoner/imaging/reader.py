@@ -60,9 +60,8 @@ def _reader(path: Path) -> Callable[[Path], Volume]:
     raise ReadError(f"{path.name} is of a kind that is not read; use one of {', '.join(READABLE)}.")
 
 
-def _read_folder(folder: Path, series: int | None) -> Volume:
-    from napari_medreasoner.imaging.dicom import read_series
-    from napari_medreasoner.imaging.dicom_folder import find_series
+def _series_files(folder: Path, series: int | None) -> tuple[Path, ...]:
+    from napari_medreasoner.imaging.dicom import find_series
 
     found = find_series(folder)
     if not found:
@@ -79,10 +78,19 @@ def _read_folder(folder: Path, series: int | None) -> Volume:
     number = 1 if series is None else series
     if not 1 <= number <= len(found):
         raise ReadError(f"The folder {folder.name} has series 1 to {len(found)}, no {number}.")
-    return read_series(found[number - 1].files, folder.name)
+    return found[number - 1].files
 
 
-def read_image(path: Path, series: int | None = None) -> Volume:
+def _read_single(files: tuple[Path, ...], name: str, single: int) -> Volume:
+    from napari_medreasoner.imaging.dicom import read_slices
+
+    slices = read_slices(files, name)
+    if not 1 <= single <= len(slices):
+        raise ReadError(f"{name} has slices 1 to {len(slices)}, no {single}.")
+    return slices[single - 1]
+
+
+def read_image(path: Path, series: int | None = None, single: int | None = None) -> Volume:
     """Read an image file, or a DICOM series in a folder, in this process.
 
     For files of our own, and for the child of `sandbox.read_sandboxed`, which everything else
@@ -94,17 +102,27 @@ def read_image(path: Path, series: int | None = None) -> Volume:
         File or folder.
     series : int, optional
         Which series of a folder that holds several, from 1.
+    single : int, optional
+        Which slice, from 1, to take as a 2D image of its own: the way into a DICOM series that
+        makes no regular volume.
 
     Raises
     ------
     ReadError
         When there is no such file, it is of a kind that is not read, or its reader refuses it.
     """
-    if path.is_dir():
-        return _read_folder(path, series)
-    if not path.is_file():
-        raise ReadError(f"There is no file {path}; check the path.")
     try:
-        return _reader(path)(path)
+        if path.is_dir():
+            from napari_medreasoner.imaging.dicom import read_series
+
+            files = _series_files(path, series)
+            return (
+                read_series(files, path.name)
+                if single is None
+                else _read_single(files, path.name, single)
+            )
+        if not path.is_file():
+            raise ReadError(f"There is no file {path}; check the path.")
+        return _reader(path)(path) if single is None else _read_single((path,), path.name, single)
     except OSError as error:
         raise ReadError(f"{path.name} cannot be opened ({error.strerror}).") from error

@@ -188,7 +188,12 @@ def memory_error(path: Path, memory: int) -> str:
 
 
 def read_sandboxed(
-    path: Path, *, series: int | None = None, timeout: float = 60, memory: int = 6 * _GIB
+    path: Path,
+    *,
+    series: int | None = None,
+    single: int | None = None,
+    timeout: float = 60,
+    memory: int = 6 * _GIB,
 ) -> Volume:
     """Read an image file or folder in a child process; see `reader.read_image` for which.
 
@@ -202,6 +207,8 @@ def read_sandboxed(
         File or folder.
     series : int, optional
         Which series of a folder that holds several, from 1.
+    single : int, optional
+        Which slice, from 1, to take as a 2D image of its own.
     timeout : float
         Seconds until the child is killed.
     memory : int
@@ -221,6 +228,7 @@ def read_sandboxed(
     request: dict[str, Any] = {
         "path": str(path.absolute()),
         "series": series,
+        "single": single,
         "memory": memory,
         "seconds": timeout,
     }

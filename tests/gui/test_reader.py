@@ -1,0 +1,45 @@
+"""Files opened in a real viewer by the plugin's own reader."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+from pydicom.data import get_testdata_file
+
+from napari_medreasoner.gui.images import geometry_of
+from napari_medreasoner.gui.reader import get_reader
+from napari_medreasoner.imaging.samples import sample_folder
+
+KIDNEY = sample_folder() / "ct-left-kidney.nii.gz"
+PLUGIN = "napari-medreasoner"
+
+
+@pytest.mark.parametrize("name", ["x.txt", "no-such-file", "x.zarr"])
+def test_what_is_not_ours_is_left_to_others(tmp_path, name):
+    if "." in name:
+        (tmp_path / name).write_text("text")
+    assert get_reader(str(tmp_path / name)) is None
+    assert get_reader([str(KIDNEY), str(tmp_path / name)]) is None
+
+
+def test_a_volume_opens_in_its_place_and_size(viewer):
+    (layer,) = viewer.open(KIDNEY, plugin=PLUGIN)
+    assert layer.data.shape == (44, 101, 122)
+    assert layer.scale.tolist() == pytest.approx([3, 3, 3])
+    assert {str(unit) for unit in layer.units} == {"millimeter"}
+    grid, source = geometry_of(layer)
+    assert np.allclose(source.affine, nib.load(KIDNEY).affine)
+    assert grid.known
+
+
+def test_a_dicom_file_brings_its_modality_and_window(viewer):
+    (layer,) = viewer.open(get_testdata_file("CT_small.dcm", download=False), plugin=PLUGIN)
+    assert layer.data.shape == (128, 128)
+    assert layer.metadata["medreasoner"].modality == "CT"
+    assert layer.scale.tolist() == pytest.approx([0.661468, 0.661468])
+
+
+def test_a_refused_file_is_one_sentence(tmp_path):
+    path = tmp_path / "broken.nii.gz"
+    path.write_bytes(KIDNEY.read_bytes()[:5000])
+    with pytest.raises(Exception, match=r"broken\.nii\.gz .*damaged|get another copy"):
+        get_reader(str(path))(str(path))
