@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +20,7 @@ _DICOM: Final = (".dcm", ".dicom", ".ima")
 READABLE: Final = (*_NIFTI, *_RASTER, *_ITK, *_DICOM)
 """Suffixes that are read; a DICOM file may have any, and a folder may hold a series."""
 
+_LOOKED_AT: Final = 50
 _MARK: Final = b"DICM"
 _MARK_AT: Final = 128  # PS3.10, section 7.1
 
@@ -30,10 +32,18 @@ def _is_dicom(path: Path) -> bool:
         return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
 
 
+def _holds_dicom(folder: Path) -> bool:
+    """Whether one of the first files in a folder, or below it, is DICOM."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+
+
 def is_readable(path: Path) -> bool:
-    """Whether `read_image` would try: by name, by the DICOM mark, or because it is a folder."""
+    """Whether `read_image` would try: by name, by the DICOM mark, or a folder of such files."""
     try:
-        return path.is_dir() or path.name.lower().endswith(READABLE) or _is_dicom(path)
+        if path.is_dir():
+            return _holds_dicom(path)
+        return path.name.lower().endswith(READABLE) or _is_dicom(path)
     except OSError:
         return False
 

@@ -1,5 +1,7 @@
 """Files opened in a real viewer by the plugin's own reader."""
 
+import shutil
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -19,6 +21,14 @@ def test_what_is_not_ours_is_left_to_others(tmp_path, name):
         (tmp_path / name).write_text("text")
     assert get_reader(str(tmp_path / name)) is None
     assert get_reader([str(KIDNEY), str(tmp_path / name)]) is None
+
+
+def test_only_a_folder_with_dicom_is_ours(tmp_path):
+    (tmp_path / "store.zarr").mkdir()
+    (tmp_path / "store.zarr" / "0").write_bytes(b"chunk")
+    assert get_reader(str(tmp_path / "store.zarr")) is None
+    shutil.copy(get_testdata_file("CT_small.dcm", download=False), tmp_path / "store.zarr")
+    assert get_reader(str(tmp_path / "store.zarr")) is not None
 
 
 def test_a_volume_opens_in_its_place_and_size(viewer):
