@@ -97,10 +97,6 @@ class Box(_Frozen):
         """Row and column slices that cut the box out of an image (after `clipped`)."""
         return slice(self.y1, self.y2), slice(self.x1, self.x2)
 
-    def contains(self, point: Point) -> bool:
-        """Whether the pixel lies in the box."""
-        return self.x1 <= point.x < self.x2 and self.y1 <= point.y < self.y2
-
     def padded(self, pixels: int) -> Box:
         """Return the box grown by a margin on all four sides; it may leave the image."""
         return Box(

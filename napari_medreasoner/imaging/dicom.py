@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +17,7 @@ from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ImageError, ReadError
 from napari_medreasoner.core.geometry import Grid
-from napari_medreasoner.imaging.dicom_folder import SeriesInfo, find_series, is_dicom
+from napari_medreasoner.imaging.dicom_folder import SeriesInfo, find_series
 from napari_medreasoner.imaging.dicom_pixels import (
     MAX_BYTES,
     decoded,
@@ -34,12 +34,11 @@ from napari_medreasoner.imaging.dicom_values import (
     scaling_of,
     window_of,
 )
+from napari_medreasoner.imaging.kinds import DICOM
 from napari_medreasoner.imaging.orientation import displayed
 from napari_medreasoner.imaging.volume import SourceGrid, Volume
 
-__all__ = ["SeriesInfo", "find_series", "is_dicom", "read_dicom", "read_series", "read_slices"]
-
-_SUFFIXES: Final = (".dcm", ".dicom", ".ima")
+__all__ = ["SeriesInfo", "find_series", "read_dicom", "read_series", "read_slices"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,4 +242,4 @@ def _turned(array: NDArray[Any], affine: NDArray[np.float64], code: int, name: s
 
 
 def _display_name(path: Path) -> str:
-    return path.stem if path.suffix.lower() in _SUFFIXES else path.name
+    return path.stem if path.suffix.lower() in DICOM else path.name

@@ -17,8 +17,9 @@ from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.dicom_pixels import frames_of, open_header, reported
 from napari_medreasoner.imaging.dicom_stack import DIRECTION, POSITION_MM, Place, along, places_of
 from napari_medreasoner.imaging.dicom_values import modality_of
+from napari_medreasoner.imaging.kinds import is_dicom
 
-__all__ = ["SeriesInfo", "find_series", "is_dicom"]
+__all__ = ["SeriesInfo", "find_series"]
 
 MAX_FILES: Final = 20_000
 """Most files looked at in one folder."""
@@ -50,15 +51,6 @@ class SeriesInfo:
     modality: str
     files: tuple[Path, ...]
     slices: int
-
-
-def is_dicom(path: Path) -> bool:
-    """Whether a file carries the mark of DICOM (PS3.10: "DICM" after 128 bytes)."""
-    try:
-        with path.open("rb") as stream:
-            return stream.read(132)[128:] == b"DICM"
-    except OSError:
-        return False
 
 
 def find_series(folder: Path) -> tuple[SeriesInfo, ...]:

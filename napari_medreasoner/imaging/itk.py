@@ -19,15 +19,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError, ReadError
+from napari_medreasoner.imaging.kinds import DETACHED
 from napari_medreasoner.imaging.limits import check_claim, check_packed
 from napari_medreasoner.imaging.orientation import displayed
 from napari_medreasoner.imaging.volume import Volume
 
-__all__ = ["DETACHED_SUFFIXES", "ITK_SUFFIXES", "read_itk"]
-
-ITK_SUFFIXES: Final = (".nrrd", ".mha")
-DETACHED_SUFFIXES: Final = (".nhdr", ".mhd")
-"""Headers whose voxels lie in another file; refused with advice."""
+__all__ = ["read_itk"]
 
 _HEADER_BYTES: Final = 2**16
 _NUMBER: Final = re.compile(r"[-+]?(\d+\.?\d*|\.\d+)(e[-+]?\d+)?", re.IGNORECASE)
@@ -329,7 +326,7 @@ def read_itk(path: Path) -> Volume:
         When the file is damaged, points at another file, holds more than one volume or neither
         one value nor 8-bit RGB a voxel, or SimpleITK is not installed.
     """
-    if path.suffix.lower() in DETACHED_SUFFIXES:
+    if path.suffix.lower() in DETACHED:
         raise _detached(path)
     claim = _check(path)
     image, loaded = _load(path)

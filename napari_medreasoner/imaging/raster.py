@@ -13,9 +13,8 @@ from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.limits import check_pixels
 from napari_medreasoner.imaging.volume import Volume, plain_grid
 
-__all__ = ["RASTER_SUFFIXES", "read_raster"]
+__all__ = ["read_raster"]
 
-RASTER_SUFFIXES: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
 _FORMATS: Final = ("PNG", "JPEG", "TIFF")
 
 

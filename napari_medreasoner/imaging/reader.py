@@ -8,62 +8,51 @@ from pathlib import Path
 from typing import Final
 
 from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.imaging.kinds import (
+    DETACHED,
+    DICOM,
+    ITK,
+    NIFTI,
+    RASTER,
+    READABLE,
+    is_dicom,
+)
 from napari_medreasoner.imaging.volume import Volume
 
-__all__ = ["READABLE", "is_readable", "read_image"]
-
-_NIFTI: Final = (".nii", ".nii.gz")
-_RASTER: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-_ITK: Final = (".nrrd", ".mha")
-_DETACHED: Final = (".mhd", ".nhdr")
-_DICOM: Final = (".dcm", ".dicom", ".ima")
-READABLE: Final = (*_NIFTI, *_RASTER, *_ITK, *_DICOM)
-"""Suffixes that are read; a DICOM file may have any, and a folder may hold a series."""
+__all__ = ["is_readable", "read_image"]
 
 _LOOKED_AT: Final = 50
-_MARK: Final = b"DICM"
-_MARK_AT: Final = 128  # PS3.10, section 7.1
-
-
-def _is_dicom(path: Path) -> bool:
-    if path.name.lower().endswith(_DICOM):
-        return True
-    with path.open("rb") as file:
-        return file.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
 
 
 def _holds_dicom(folder: Path) -> bool:
     """Whether one of the first files in a folder, or below it, is DICOM."""
     files = (path for path in folder.rglob("*") if path.is_file())
-    return any(_is_dicom(path) for path in islice(files, _LOOKED_AT))
+    return any(is_dicom(path) for path in islice(files, _LOOKED_AT))
 
 
 def is_readable(path: Path) -> bool:
     """Whether `read_image` would try: by name, by the DICOM mark, or a folder of such files."""
-    try:
-        if path.is_dir():
-            return _holds_dicom(path)
-        return path.name.lower().endswith(READABLE) or _is_dicom(path)
-    except OSError:
-        return False
+    if path.is_dir():
+        return _holds_dicom(path)
+    return path.name.lower().endswith(READABLE) or is_dicom(path)
 
 
 def _reader(path: Path) -> Callable[[Path], Volume]:
     """The function for a file; imported only when asked for, as each is slow to import."""
     name = path.name.lower()
-    if name.endswith(_NIFTI):
+    if name.endswith(NIFTI):
         from napari_medreasoner.imaging.nifti import read_nifti
 
         return read_nifti
-    if name.endswith(_RASTER):
+    if name.endswith(RASTER):
         from napari_medreasoner.imaging.raster import read_raster
 
         return read_raster
-    if name.endswith((*_ITK, *_DETACHED)):
+    if name.endswith((*ITK, *DETACHED)):
         from napari_medreasoner.imaging.itk import read_itk
 
         return read_itk
-    if _is_dicom(path):
+    if name.endswith(DICOM) or is_dicom(path):
         from napari_medreasoner.imaging.dicom import read_dicom
 
         return read_dicom

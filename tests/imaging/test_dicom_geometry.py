@@ -10,11 +10,11 @@ from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import read_image, write_mask
 from napari_medreasoner.imaging.dicom import (
     find_series,
-    is_dicom,
     read_dicom,
     read_series,
     read_slices,
 )
+from napari_medreasoner.imaging.kinds import is_dicom
 from tests.imaging.dicom_series import (
     AXIAL,
     COLUMNS,

@@ -1,0 +1,30 @@
+"""Which files are of which kind: suffixes, and the mark of DICOM. Imports no decoder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Final
+
+__all__ = ["DETACHED", "DICOM", "ITK", "NIFTI", "RASTER", "READABLE", "is_dicom"]
+
+NIFTI: Final = (".nii", ".nii.gz")
+RASTER: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
+ITK: Final = (".nrrd", ".mha")
+DETACHED: Final = (".nhdr", ".mhd")
+"""Headers whose voxels lie in another file: refused."""
+
+DICOM: Final = (".dcm", ".dicom", ".ima")
+READABLE: Final = (*NIFTI, *RASTER, *ITK, *DICOM)
+"""Suffixes that are read; a DICOM file may have any, and a folder may hold a series."""
+
+_MARK: Final = b"DICM"
+_MARK_AT: Final = 128  # PS3.10, section 7.1
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file carries the mark of DICOM; False when it cannot be read."""
+    try:
+        with path.open("rb") as stream:
+            return stream.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
+    except OSError:
+        return False
