@@ -24,10 +24,10 @@ from napari_medreasoner.core.protocol import (
     content_hash,
 )
 from napari_medreasoner.imaging import Volume, write_mask
-from napari_medreasoner.imaging.atomic import make_folder, write_bytes, write_text
 from napari_medreasoner.imaging.measures import measure
-from napari_medreasoner.imaging.overlay import draw_overlay
 from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
+from napari_medreasoner.imaging.writers.atomic import make_folder, write_bytes, write_text
+from napari_medreasoner.imaging.writers.overlay import draw_overlay
 
 __all__ = ["FILES", "Asked", "Finding", "save_finding"]
 

@@ -9,7 +9,7 @@ from napari.utils.notifications import show_warning  # type: ignore[import-untyp
 
 from napari_medreasoner.gui.images import LayerNotes, LayerTuple, volume_layer
 from napari_medreasoner.imaging import read_sandboxed
-from napari_medreasoner.imaging.reader import is_readable
+from napari_medreasoner.imaging.readers.reader import is_readable
 
 __all__ = ["get_reader"]
 

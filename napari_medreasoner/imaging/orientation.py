@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
@@ -13,7 +14,7 @@ from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.volume import SourceGrid, Volume
 
-__all__ = ["axis_letters", "displayed"]
+__all__ = ["axis_letters", "corners", "displayed"]
 
 _T = TypeVar("_T")
 
@@ -21,6 +22,12 @@ _T = TypeVar("_T")
 def axis_letters(affine: NDArray[np.float64]) -> str:
     """Directions in which the three axes run, as in "LPS" for Left, Posterior, Superior."""
     return "".join(aff2axcodes(affine))
+
+
+def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
+    """Homogeneous indices of the eight corner voxels, shape (8, 4)."""
+    ends = [(0, size - 1) for size in shape[:3]]
+    return np.array(list(product(*ends, (1,))), dtype=np.float64)
 
 
 def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, name: str) -> Volume:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter
 
-from napari_medreasoner.imaging.reader import read_image
+from napari_medreasoner.imaging.readers.reader import read_image
 from napari_medreasoner.imaging.volume import Volume
 
 __all__ = ["SampleCase", "sample_cases", "sample_folder"]

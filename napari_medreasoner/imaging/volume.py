@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,17 @@ from numpy.typing import NDArray
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Grid
 
-__all__ = ["SourceGrid", "Volume", "plain_grid"]
+__all__ = ["SourceFrame", "SourceGrid", "Volume", "display_name", "plain_grid"]
+
+
+class SourceFrame(NamedTuple):
+    """The DICOM file, and the frame in it from 0, that one slice was read from.
+
+    Paths can name a patient: they are never sent to a server, logged or reported.
+    """
+
+    file: Path
+    frame: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +86,8 @@ class Volume:
         High values are meant to be shown dark (MONOCHROME1); the array is as stored.
     warnings : tuple of str
         What the user should know about how the file was read; one sentence each.
+    frames : tuple of SourceFrame
+        For each slice of the grid of `source`, where it came from; empty when not from DICOM.
     """
 
     array: NDArray[Any]
@@ -86,6 +98,7 @@ class Volume:
     window: tuple[float, float] | None = None
     inverted: bool = False
     warnings: tuple[str, ...] = ()
+    frames: tuple[SourceFrame, ...] = field(default=(), repr=False)
 
     def __post_init__(self) -> None:
         """Refuse an array whose shape is not one of the four, or not the grid's."""

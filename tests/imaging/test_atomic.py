@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging.atomic import replace_atomically, write_text
+from napari_medreasoner.imaging.writers.atomic import replace_atomically, write_text
 
 
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:

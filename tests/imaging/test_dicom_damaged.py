@@ -11,10 +11,10 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
-import napari_medreasoner.imaging.dicom_pixels as pixels
+import napari_medreasoner.imaging.readers.dicom.pixels as pixels
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import Volume
-from napari_medreasoner.imaging.dicom import (
+from napari_medreasoner.imaging.readers.dicom.file import (
     find_series,
     read_dicom,
 )

@@ -8,13 +8,13 @@ import pytest
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import read_image, write_mask
-from napari_medreasoner.imaging.dicom import (
+from napari_medreasoner.imaging.readers.dicom.file import (
     find_series,
     read_dicom,
     read_series,
     read_slices,
 )
-from napari_medreasoner.imaging.kinds import is_dicom
+from napari_medreasoner.imaging.readers.kinds import is_dicom
 from tests.imaging.dicom_series import (
     AXIAL,
     COLUMNS,
@@ -247,6 +247,6 @@ def test_a_multi_frame_file_is_a_series_of_its_own(tmp_path: Path) -> None:
 
 def test_too_many_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     series(tmp_path / "in")
-    monkeypatch.setattr("napari_medreasoner.imaging.dicom_folder.MAX_FILES", 3)
+    monkeypatch.setattr("napari_medreasoner.imaging.readers.dicom.folder.MAX_FILES", 3)
     with pytest.raises(ReadError, match="more than 3 files"):
         find_series(tmp_path)

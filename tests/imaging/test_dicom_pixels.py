@@ -9,9 +9,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import napari_medreasoner.imaging.dicom_pixels as pixels
+import napari_medreasoner.imaging.readers.dicom.pixels as pixels
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.dicom import (
+from napari_medreasoner.imaging.readers.dicom.file import (
     read_dicom,
 )
 from tests.imaging.dicom_series import (

@@ -21,9 +21,9 @@ import pytest
 from PIL import Image
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.itk import read_itk
-from napari_medreasoner.imaging.nifti import read_nifti
-from napari_medreasoner.imaging.sandbox import read_sandboxed
+from napari_medreasoner.imaging.readers.itk import read_itk
+from napari_medreasoner.imaging.readers.nifti import read_nifti
+from napari_medreasoner.imaging.sandbox.parent import read_sandboxed
 
 MIB = 2**20
 SECONDS = 5.0
@@ -233,7 +233,7 @@ import os, sys, warnings
 from pathlib import Path
 import nibabel, PIL.Image, SimpleITK
 PIL.Image.init()
-from napari_medreasoner.imaging.child import confine
+from napari_medreasoner.imaging.sandbox.child import confine
 from napari_medreasoner.imaging import Volume, read_image
 from napari_medreasoner.core.errors import ReadError
 

@@ -8,7 +8,7 @@ import pytest
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.geometry import SlicePlane
-from napari_medreasoner.imaging.itk import read_itk
+from napari_medreasoner.imaging.readers.itk import read_itk
 
 SimpleITK: Any = pytest.importorskip("SimpleITK")
 

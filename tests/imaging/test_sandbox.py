@@ -15,8 +15,10 @@ import pytest
 from PIL import Image
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging import Volume, read_image, sandbox
-from napari_medreasoner.imaging.sandbox import Header, read_sandboxed
+from napari_medreasoner.core.geometry import Grid
+from napari_medreasoner.imaging import Volume, read_image
+from napari_medreasoner.imaging.sandbox import parent, read_sandboxed
+from napari_medreasoner.imaging.sandbox.messages import Header
 
 SHARED = os.environ.get("MEDREASONER_SHARED")
 OBLIQUE = np.array(
@@ -27,7 +29,7 @@ OBLIQUE = np.array(
 def same(one: Volume, other: Volume) -> None:
     assert one.array.dtype == other.array.dtype.newbyteorder("=")
     assert np.array_equal(one.array, other.array, equal_nan=one.array.dtype.kind == "f")
-    for field in ("name", "modality", "window", "inverted", "warnings"):
+    for field in ("name", "modality", "window", "inverted", "warnings", "frames"):
         assert getattr(one, field) == getattr(other, field)
     assert np.array_equal(one.grid.affine, other.grid.affine)
     assert (one.grid.shape, one.grid.known) == (other.grid.shape, other.grid.known)
@@ -82,7 +84,7 @@ def test_real_files_are_equal() -> None:
 
 def test_window_inversion_and_warnings_travel() -> None:
     volume = Volume(
-        np.zeros((4, 5), np.float32), sandbox.Grid((1, 4, 5), np.eye(4), known=False), "n", "CT",
+        np.zeros((4, 5), np.float32), Grid((1, 4, 5), np.eye(4), known=False), "n", "CT",
         window=(-160.0, 240.1), inverted=True, warnings=("One.", "Two."),
     )  # fmt: skip
     back = Header.model_validate_json(Header.of(volume).model_dump_json()).volume(volume.array)
@@ -119,7 +121,7 @@ CRASHERS = {
 def test_whatever_the_child_does_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
 ) -> None:
-    monkeypatch.setattr(sandbox, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     start = time.monotonic()
     with pytest.raises(ReadError, match=reason):
         read_sandboxed(make(tmp_path / "a.nii"), timeout=1 if "longer" in reason else 20)
@@ -128,13 +130,15 @@ def test_whatever_the_child_does_is_one_sentence(
 
 GOOD: dict[str, Any] = {
     "dtype": "uint8", "shape": [2, 3, 4], "grid_shape": [2, 3, 4], "affine": np.eye(4).tolist(),
-    "known": True, "name": "a", "modality": "", "window": None, "inverted": False, "warnings": [],
+    "known": True, "name": "a", "modality": "", "window": None, "inverted": False,
+    "warnings": [], "frames": [],
     "source": {
         "shape": [4, 3, 2], "affine": np.eye(4).tolist(), "code": 1, "axes": [0, 1, 2],
         "flips": [False] * 3,
     },
 }  # fmt: skip
 LIES: list[dict[str, Any]] = [
+    {"frames": [["a", 0]]}, {"frames": [["a", -1]] * 2},
     {"dtype": "object"}, {"dtype": "O"}, {"dtype": "uint16"}, {"dtype": "complex64"},
     {"dtype": ">u1"}, {"shape": [2, 3, 5]}, {"shape": [-2, -3, 4]}, {"shape": [0, 3, 4]},
     {"shape": [2, 12]}, {"shape": [24]}, {"shape": [2**40, 2**40, 2**40]}, {"shape": []},
@@ -158,7 +162,7 @@ def answering(header: dict[str, Any], size: int = 24) -> tuple[str, ...]:
 
 
 def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sandbox, "COMMAND", answering(GOOD))
+    monkeypatch.setattr(parent, "COMMAND", answering(GOOD))
     assert read_sandboxed(tmp_path / "a.nii").array.shape == (2, 3, 4)
 
 
@@ -166,7 +170,7 @@ def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_header_that_lies_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(sandbox, "COMMAND", answering(GOOD | lie))
+    monkeypatch.setattr(parent, "COMMAND", answering(GOOD | lie))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
 
@@ -175,7 +179,7 @@ def test_header_that_lies_is_refused(
 def test_other_number_of_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(sandbox, "COMMAND", answering(GOOD, size))
+    monkeypatch.setattr(parent, "COMMAND", answering(GOOD, size))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
 
@@ -196,17 +200,17 @@ def test_child_gets_no_secrets_and_no_name_on_its_command_line(
 ) -> None:
     monkeypatch.setenv("MEDREASONER_TOKEN", "canary")
     code = "import os, sys; print('canary' in str(os.environ), sys.argv, file=sys.stderr); 1 / 0"
-    monkeypatch.setattr(sandbox, "COMMAND", (sys.executable, "-P", "-c", code))
-    assert "MEDREASONER_TOKEN" not in sandbox._environment()
+    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-c", code))
+    assert "MEDREASONER_TOKEN" not in parent._environment()
     with pytest.raises(ReadError, match="ZeroDivisionError"):
         read_sandboxed(tmp_path / "a.nii")
-    assert all("a.nii" not in word for word in sandbox.COMMAND)
+    assert all("a.nii" not in word for word in parent.COMMAND)
 
 
 def test_interrupt_ends_the_child_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = str(tmp_path / "pid")
     code = f"import os, time; open({note!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    monkeypatch.setattr(sandbox, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     start = time.monotonic()
     timer.start()
@@ -221,7 +225,7 @@ def test_interrupt_ends_the_child_at_once(tmp_path: Path, monkeypatch: pytest.Mo
 def test_limits_hold_in_the_child(tmp_path: Path) -> None:
     code = (
         "import os, sys\n"
-        "from napari_medreasoner.imaging.child import confine\n"
+        "from napari_medreasoner.imaging.sandbox.child import confine\n"
         "confine(2**30, 5)\n"
         "try: bytearray(2**30)\n"
         "except MemoryError: print('memory')\n"
@@ -236,7 +240,7 @@ def test_limits_hold_in_the_child(tmp_path: Path) -> None:
 def test_no_process_to_be_had_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sandbox, "COMMAND", ("no-such-interpreter",))
+    monkeypatch.setattr(parent, "COMMAND", ("no-such-interpreter",))
     with pytest.raises(ReadError, match=r"^a\.nii cannot be opened, since no process"):
         read_sandboxed(tmp_path / "a.nii")
 

@@ -14,10 +14,16 @@ from typing import Final
 import numpy as np
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.dicom_pixels import frames_of, open_header, reported
-from napari_medreasoner.imaging.dicom_stack import DIRECTION, POSITION_MM, Place, along, places_of
-from napari_medreasoner.imaging.dicom_values import modality_of
-from napari_medreasoner.imaging.kinds import is_dicom
+from napari_medreasoner.imaging.readers.dicom.pixels import frames_of, open_header, reported
+from napari_medreasoner.imaging.readers.dicom.stack import (
+    DIRECTION,
+    POSITION_MM,
+    Place,
+    along,
+    places_of,
+)
+from napari_medreasoner.imaging.readers.dicom.values import modality_of
+from napari_medreasoner.imaging.readers.kinds import is_dicom
 
 __all__ = ["SeriesInfo", "find_series"]
 

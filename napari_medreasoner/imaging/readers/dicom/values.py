@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.dicom_pixels import GREYS
+from napari_medreasoner.imaging.readers.dicom.pixels import GREYS
 
 __all__ = [
     "Scaling",

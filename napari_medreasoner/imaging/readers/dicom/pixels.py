@@ -24,7 +24,7 @@ from pydicom.pixels.utils import pixel_array
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.dicom_codestream import check_codestreams
+from napari_medreasoner.imaging.readers.dicom.codestream import check_codestreams
 
 __all__ = ["GREYS", "MAX_BYTES", "decoded", "frames_of", "open_header", "open_whole", "reported"]
 

@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError, ReadError
-from napari_medreasoner.imaging.kinds import DETACHED
-from napari_medreasoner.imaging.limits import check_claim, check_packed
 from napari_medreasoner.imaging.orientation import displayed
+from napari_medreasoner.imaging.readers.kinds import DETACHED
+from napari_medreasoner.imaging.readers.limits import check_claim, check_packed
 from napari_medreasoner.imaging.volume import Volume
 
 __all__ = ["read_itk"]

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.limits import check_pixels
+from napari_medreasoner.imaging.readers.limits import check_pixels
 from napari_medreasoner.imaging.volume import Volume, plain_grid
 
 __all__ = ["read_raster"]

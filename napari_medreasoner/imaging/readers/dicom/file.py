@@ -17,8 +17,9 @@ from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ImageError, ReadError
 from napari_medreasoner.core.geometry import Grid
-from napari_medreasoner.imaging.dicom_folder import SeriesInfo, find_series
-from napari_medreasoner.imaging.dicom_pixels import (
+from napari_medreasoner.imaging.orientation import displayed
+from napari_medreasoner.imaging.readers.dicom.folder import SeriesInfo, find_series
+from napari_medreasoner.imaging.readers.dicom.pixels import (
     MAX_BYTES,
     decoded,
     frames_of,
@@ -26,17 +27,16 @@ from napari_medreasoner.imaging.dicom_pixels import (
     open_whole,
     reported,
 )
-from napari_medreasoner.imaging.dicom_stack import Place, places_of, plain_affine, stacked
-from napari_medreasoner.imaging.dicom_values import (
+from napari_medreasoner.imaging.readers.dicom.stack import Place, places_of, plain_affine, stacked
+from napari_medreasoner.imaging.readers.dicom.values import (
     Scaling,
     intensities,
     modality_of,
     scaling_of,
     window_of,
 )
-from napari_medreasoner.imaging.kinds import DICOM
-from napari_medreasoner.imaging.orientation import displayed
-from napari_medreasoner.imaging.volume import SourceGrid, Volume
+from napari_medreasoner.imaging.readers.kinds import DICOM
+from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
 
 __all__ = ["SeriesInfo", "find_series", "read_dicom", "read_series", "read_slices"]
 
@@ -45,6 +45,7 @@ __all__ = ["SeriesInfo", "find_series", "read_dicom", "read_series", "read_slice
 class _File:
     """One file's pixels and what is needed to make a volume of them."""
 
+    origins: tuple[SourceFrame, ...]
     frames: NDArray[Any]
     scalings: tuple[Scaling, ...]
     places: tuple[Place | None, ...]
@@ -176,6 +177,7 @@ def _read_file(path: Path, *, lenient: bool = False) -> _File:
         if len(count) > 1 and None in places:
             notes[f"{name} does not say where its frames lie; they are shown as slices."] = None
         return _File(
+            tuple(SourceFrame(path, frame) for frame in count),
             decoded(ds, name),
             tuple(scaling_of(ds, frame, name) for frame in count),
             places,
@@ -192,6 +194,7 @@ def _singles(file: _File) -> list[_File]:
     return [
         replace(
             file,
+            origins=file.origins[i : i + 1],
             frames=file.frames[i : i + 1],
             scalings=file.scalings[i : i + 1],
             places=file.places[i : i + 1],
@@ -208,6 +211,7 @@ def _assembled(files: Sequence[_File], name: str) -> Volume:
         scalings = [scaling for file in files for scaling in file.scalings]
         places = [place for file in files for place in file.places]
         windows = [window for file in files for window in file.windows]
+        origins = [origin for file in files for origin in file.origins]
         known = [place for place in places if place is not None]
         code = int(len(known) == len(frames))
         order, affine = stacked(known, name) if code else (range(len(frames)), files[0].plain)
@@ -227,6 +231,7 @@ def _assembled(files: Sequence[_File], name: str) -> Volume:
             window=windows[order[len(order) // 2]],
             inverted=files[0].inverted,
             warnings=tuple(dict.fromkeys(note for file in files for note in file.warnings)),
+            frames=tuple(origins[index] for index in order),
         )
 
 

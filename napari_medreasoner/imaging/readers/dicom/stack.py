@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.dicom_pixels import frames_of
-from napari_medreasoner.imaging.dicom_values import frame_value, numbers
+from napari_medreasoner.imaging.readers.dicom.pixels import frames_of
+from napari_medreasoner.imaging.readers.dicom.values import frame_value, numbers
 
 __all__ = ["Place", "along", "places_of", "plain_affine", "stacked"]
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.kinds import (
+from napari_medreasoner.imaging.readers.kinds import (
     DETACHED,
     DICOM,
     ITK,
@@ -41,26 +41,26 @@ def _reader(path: Path) -> Callable[[Path], Volume]:
     """The function for a file; imported only when asked for, as each is slow to import."""
     name = path.name.lower()
     if name.endswith(NIFTI):
-        from napari_medreasoner.imaging.nifti import read_nifti
+        from napari_medreasoner.imaging.readers.nifti import read_nifti
 
         return read_nifti
     if name.endswith(RASTER):
-        from napari_medreasoner.imaging.raster import read_raster
+        from napari_medreasoner.imaging.readers.raster import read_raster
 
         return read_raster
     if name.endswith((*ITK, *DETACHED)):
-        from napari_medreasoner.imaging.itk import read_itk
+        from napari_medreasoner.imaging.readers.itk import read_itk
 
         return read_itk
     if name.endswith(DICOM) or is_dicom(path):
-        from napari_medreasoner.imaging.dicom import read_dicom
+        from napari_medreasoner.imaging.readers.dicom.file import read_dicom
 
         return read_dicom
     raise ReadError(f"{path.name} is of a kind that is not read; use one of {', '.join(READABLE)}.")
 
 
 def _series_files(folder: Path, series: int | None) -> tuple[Path, ...]:
-    from napari_medreasoner.imaging.dicom import find_series
+    from napari_medreasoner.imaging.readers.dicom.file import find_series
 
     found = find_series(folder)
     if not found:
@@ -81,7 +81,7 @@ def _series_files(folder: Path, series: int | None) -> tuple[Path, ...]:
 
 
 def _read_single(files: tuple[Path, ...], name: str, single: int) -> Volume:
-    from napari_medreasoner.imaging.dicom import read_slices
+    from napari_medreasoner.imaging.readers.dicom.file import read_slices
 
     slices = read_slices(files, name)
     if not 1 <= single <= len(slices):
@@ -112,7 +112,7 @@ def read_image(path: Path, series: int | None = None, single: int | None = None)
     """
     try:
         if path.is_dir():
-            from napari_medreasoner.imaging.dicom import read_series
+            from napari_medreasoner.imaging.readers.dicom.file import read_series
 
             files = _series_files(path, series)
             return (

@@ -1,8 +1,8 @@
 """The process that opens one file for another process; see `sandbox`.
 
-``python -P -m napari_medreasoner.imaging.child`` takes its request as JSON on stdin, so that no
-file name shows in the list of processes. It answers with a JSON header on stdout and the voxels
-in a file that the parent made.
+``python -P -m napari_medreasoner.imaging.sandbox.child`` takes its request as JSON on stdin, so
+that no file name shows in the list of processes. It answers with a JSON header on stdout and the
+voxels in a file that the parent made.
 """
 
 from __future__ import annotations
@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import MedReasonerError, ReadError
-from napari_medreasoner.imaging.reader import read_image
-from napari_medreasoner.imaging.sandbox import DTYPES, Failure, Header, memory_error
+from napari_medreasoner.imaging.readers.reader import read_image
+from napari_medreasoner.imaging.sandbox.messages import DTYPES, Failure, Header
+from napari_medreasoner.imaging.sandbox.parent import memory_error
 
 if sys.platform != "win32":
     import resource

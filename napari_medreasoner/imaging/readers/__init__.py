@@ -1,0 +1,1 @@
+"""Files in: by kind, each checked before it is decoded."""

@@ -1,0 +1,1 @@
+"""DICOM in, with pydicom: files, series, folders."""
