@@ -23,7 +23,7 @@ from napari_medreasoner.core.protocol import (
     ThinkEvent,
     content_hash,
 )
-from napari_medreasoner.imaging import Volume, write_mask
+from napari_medreasoner.imaging import Segment, Volume, write_segments
 from napari_medreasoner.imaging.measures import measure
 from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
 from napari_medreasoner.imaging.writers.atomic import make_folder, write_bytes, write_text
@@ -174,7 +174,7 @@ def save_finding(
     write_text(folder / "answer.json", _report(asked, finding, engines, mask))
     if mask is None or finding.mask is None or finding.answer is None:
         return
-    write_mask(folder / "mask.nii.gz", mask, asked.volume)
+    write_segments(folder / "mask.nii.gz", [Segment(mask)], asked.volume)
     on_slice = finding.mask.mask.unpack()
     picture = draw_overlay(asked.picture, finding.answer.box, finding.answer.points, on_slice)
     write_bytes(folder / "overlay.png", picture)

@@ -35,7 +35,7 @@ from napari_medreasoner.gui.coordinates import slice_shape
 from napari_medreasoner.gui.newest import NewestWins
 from napari_medreasoner.gui.session import BackendState, Document, MaskStack, Session
 from napari_medreasoner.gui.target import ImageSource, Target
-from napari_medreasoner.imaging import write_mask
+from napari_medreasoner.imaging import Segment, write_segments
 
 __all__ = ["Controller", "View"]
 
@@ -379,4 +379,4 @@ class Controller:
 
 
 def _write(path: Path, mask: MaskStack, target: Target) -> None:
-    write_mask(path, mask.compose(), target.volume())
+    write_segments(path, [Segment(mask.compose())], target.volume())

@@ -39,7 +39,7 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging import Volume, write_mask
+from napari_medreasoner.imaging import Volume, Segment, write_segments
 from napari_medreasoner.imaging.volume import plain_grid
 
 # No file may grow beyond 4 kB: a full disk, as far as this process can tell.
@@ -47,7 +47,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
 volume = Volume(np.zeros((200, 200), np.uint8), plain_grid((200, 200)), "x")
 try:
-    write_mask(Path(sys.argv[1]), np.ones((200, 200), bool), volume)
+    write_segments(Path(sys.argv[1]), [Segment(np.ones((200, 200), bool))], volume)
 except ExportError as error:
     sys.exit(str(error))
 """

@@ -7,7 +7,7 @@ import pydicom
 import pytest
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging import read_image, write_mask
+from napari_medreasoner.imaging import Segment, read_image, write_segments
 from napari_medreasoner.imaging.readers.dicom.file import (
     find_series,
     read_dicom,
@@ -88,7 +88,7 @@ def test_a_mask_goes_back_to_the_same_places(tmp_path: Path, case: str) -> None:
     files = series(tmp_path / "in", **REGULAR[case])
     volume = read_series(files, "head")
     mask = volume.array > -25
-    write_mask(tmp_path / "mask.nii.gz", mask, volume)
+    write_segments(tmp_path / "mask.nii.gz", [Segment(mask)], volume)
     back = read_image(tmp_path / "mask.nii.gz")
     assert np.array_equal(back.array > 0, mask)
     corners = np.array(list(itertools.product((0, 4), (0, 5), (0, 3), (1,)))).T
@@ -102,7 +102,7 @@ def test_a_single_slice_is_a_picture_in_its_place(tmp_path: Path, orientation: A
     assert volume.array.shape == (ROWS, COLUMNS)
     assert farthest(volume, truth(files)) <= 1e-3
     assert volume.grid.spacing == pytest.approx((3.0, *SPACING))
-    write_mask(tmp_path / "mask.nii", volume.array > -90, volume)
+    write_segments(tmp_path / "mask.nii", [Segment(volume.array > -90)], volume)
 
 
 REFUSED: dict[str, tuple[dict[str, Any], str]] = {

@@ -11,7 +11,7 @@ from nibabel.orientations import aff2axcodes
 
 from napari_medreasoner.core.errors import ExportError, ReadError
 from napari_medreasoner.core.geometry import SlicePlane
-from napari_medreasoner.imaging import Volume, read_image, write_mask
+from napari_medreasoner.imaging import Segment, Volume, read_image, write_segments
 from napari_medreasoner.imaging.volume import plain_grid
 
 SHAPE = (5, 6, 7)
@@ -58,7 +58,7 @@ def test_all_48_orientations_show_alike_and_go_back_exactly(
         place = volume.grid.to_patient(SlicePlane(axis=0, index=int(z)), x=int(x), y=int(y))
         truth = affine @ (*np.argwhere(array == value)[0], 1)
         assert np.allclose(place, truth[:3], atol=1e-3)
-    write_mask(tmp_path / "mask.nii.gz", volume.array % 7 == 3, volume)
+    write_segments(tmp_path / "mask.nii.gz", [Segment(volume.array % 7 == 3)], volume)
     back: Any = nib.load(tmp_path / "mask.nii.gz")
     assert np.array_equal(np.asanyarray(back.dataobj), array % 7 == 3)
     assert np.abs(back.affine - affine).max() < 1e-3
@@ -109,7 +109,7 @@ def test_metres_become_millimetres(tmp_path: Path) -> None:
     nib.save(image, tmp_path / "metre.nii")
     volume = read_image(tmp_path / "metre.nii")
     assert volume.grid.spacing == pytest.approx((3, 2, 1))
-    write_mask(tmp_path / "mask.nii", volume.array == 0, volume)
+    write_segments(tmp_path / "mask.nii", [Segment(volume.array == 0)], volume)
     back: Any = nib.load(tmp_path / "mask.nii")
     assert np.allclose(np.diag(back.affine)[:3], (1, 2, 3))
 
@@ -127,7 +127,7 @@ def test_rescaled_colour_and_single_slice_files(tmp_path: Path) -> None:
     flat = read_image(tmp_path / "flat.nii")
     assert flat.array.shape == (6, 5)
     assert not flat.is_volume
-    write_mask(tmp_path / "mask.nii", flat.array == 0, flat)
+    write_segments(tmp_path / "mask.nii", [Segment(flat.array == 0)], flat)
     assert nib.load(tmp_path / "mask.nii").shape == (5, 6, 1)
 
 
@@ -190,7 +190,7 @@ def test_a_mutated_file_is_read_or_refused(tmp_path: Path, data: st.DataObject) 
 def test_a_mask_that_does_not_fit_is_not_written(tmp_path: Path) -> None:
     volume = Volume(np.zeros((4, 5), np.uint8), plain_grid((4, 5)), "x")
     with pytest.raises(ExportError, match="shape"):
-        write_mask(tmp_path / "mask.nii.gz", np.ones((5, 4), bool), volume)
+        write_segments(tmp_path / "mask.nii.gz", [Segment(np.ones((5, 4), bool))], volume)
     with pytest.raises(ExportError, match="must end in"):
-        write_mask(tmp_path / "mask.png", np.ones((4, 5), bool), volume)
+        write_segments(tmp_path / "mask.png", [Segment(np.ones((4, 5), bool))], volume)
     assert not list(tmp_path.iterdir())

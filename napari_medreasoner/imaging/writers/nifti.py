@@ -15,7 +15,7 @@ from napari_medreasoner.imaging.orientation import corners
 from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
-__all__ = ["write_image", "write_mask"]
+__all__ = ["write_nifti"]
 
 _TOLERANCE_MM: Final = 1e-3
 _SCANNER: Final = 1
@@ -31,54 +31,28 @@ def _verify(path: Path, voxels: NDArray[Any], affine: NDArray[np.float64]) -> No
         raise ExportError("The file read back differs from the one written; nothing was saved.")
 
 
-def write_mask(path: Path, mask: NDArray[np.bool_], volume: Volume) -> None:
-    """Write a mask as NIfTI on the grid of the file the image came from.
+def write_nifti(path: Path, shown: NDArray[Any], volume: Volume) -> None:
+    """Write an array as NIfTI on the grid of the file the image came from.
 
     sform and qform are equal and carry the code of the source (1, scanner, when it had
     none). The file is written beside the target, read back and compared in millimetres, and
-    only then put in its place, so that a failure leaves the old file as it was.
+    only then put in its place, so that a failure leaves the old file as it was. RGB becomes
+    NIfTI's RGB24.
 
     Parameters
     ----------
     path : Path
         Ends in ".nii.gz" or ".nii".
-    mask : ndarray of bool
-        Shape of the spatial axes of `volume.array`.
+    shown : ndarray, shape (slice, row, column) or (slice, row, column, 3)
+        On the grid of `volume`, in display orientation.
     volume : Volume
-        The image the mask belongs to.
+        The image it belongs to.
 
     Raises
     ------
     ExportError
-        When the mask does not fit, the name has another suffix, or writing fails.
+        When NIfTI has no such element type, or writing fails.
     """
-    shown = mask[None] if mask.ndim == 2 else mask
-    if shown.shape != volume.grid.shape:
-        raise ExportError(
-            f"The mask has the shape {mask.shape}, the image {volume.grid.shape}; segment again."
-        )
-    _write(path, shown.astype(np.uint8), volume)
-
-
-def write_image(path: Path, volume: Volume) -> None:
-    """Write the image itself as NIfTI, in the axes and on the grid of the file it came from.
-
-    As careful as `write_mask`; intensities and element type stay as they are, RGB becomes
-    NIfTI's RGB24.
-
-    Raises
-    ------
-    ExportError
-        When the name has another suffix, NIfTI has no such element type, or writing fails.
-    """
-    array = volume.array
-    _write(path, array if volume.is_volume else array[None], volume)
-
-
-def _write(path: Path, shown: NDArray[Any], volume: Volume) -> None:
-    """Write an array of shape (slice, row, column[, 3]) where the image came from."""
-    if not path.name.endswith((".nii.gz", ".nii")):
-        raise ExportError(f'"{path.name}" must end in .nii.gz or .nii; choose such a name.')
     voxels, affine, code = _on_file_grid(shown, volume)
     try:
         image: Any = nib.Nifti1Image(voxels, affine)
