@@ -1,0 +1,1 @@
+"""UMRG data: records, the files they are kept in, splits and checks."""
