@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
-from math import inf
+from math import isfinite
 from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from napari_medreasoner.core.errors import AnswerError
@@ -38,7 +38,6 @@ _THINK: Final = ("<think>", "</think>")
 _ANSWER: Final = ("<answer>", "</answer>")
 _LENGTHS: Final = {"bbox": 4, "points_1": 2, "points_2": 2}
 _NUMBERS: Final = (int, float)
-_INFINITE: Final = (inf, -inf)
 _FAR: Final = 2**31
 _DECODER: Final = json.JSONDecoder()
 
@@ -206,32 +205,51 @@ def _fault(fault: AnswerFault, message: str) -> AnswerError:
     return AnswerError(message, fault=fault.value)
 
 
-def _read_trace(text: str) -> tuple[str, bool]:
-    """Content of the first think block, which an answer block cuts short, and if it is closed."""
-    opening = text.find(_THINK[0])
-    if opening < 0:
-        return "", False
-    begin = opening + len(_THINK[0])
-    closing = text.find(_THINK[1], begin)
-    content = text[begin:closing] if closing >= 0 else text[begin:]
-    return content.split(_ANSWER[0], 1)[0].strip(), closing >= 0
+class _Places(NamedTuple):
+    """Where the four tags stand first, the closing ones after their opening one; else -1."""
+
+    think: int
+    thought: int
+    answer: int
+    answered: int
 
 
-def _layout(text: str) -> Layout:
-    whole = text.strip()
-    if not (whole.startswith(_THINK[0]) and whole.endswith(_ANSWER[1])):
+def _find_tags(text: str) -> _Places:
+    think, answer = text.find(_THINK[0]), text.find(_ANSWER[0])
+    thought = text.find(_THINK[1], think) if think >= 0 else -1
+    answered = text.find(_ANSWER[1], answer) if answer >= 0 else -1
+    return _Places(think, thought, answer, answered)
+
+
+def _trace(text: str, places: _Places) -> str:
+    """Content of the first think block, which an answer block cuts short."""
+    think, thought, answer, _ = places
+    if think < 0:
+        return ""
+    end = thought if thought >= 0 else len(text)
+    return text[think + len(_THINK[0]) : answer if think < answer < end else end].strip()
+
+
+def _layout(text: str, places: _Places) -> Layout:
+    framed = (
+        text.startswith(_THINK[0], len(text) - len(text.lstrip()))
+        and text.rstrip().endswith(_ANSWER[1])
+        and text[: places.answer].rstrip().endswith(_THINK[1])
+    )
+    if not framed:
         return Layout.SCATTERED
-    if not whole[: whole.find(_ANSWER[0])].rstrip().endswith(_THINK[1]):
-        return Layout.SCATTERED
-    exact = all(whole.count(tag) == 1 for tag in (*_THINK, *_ANSWER))
-    return Layout.EXACT if exact else Layout.FRAMED
+    # Four tags have four "<"; counting those is quick, and mostly settles it.
+    tags = (*_THINK, *_ANSWER)
+    once = text.count("<") == len(tags) or all(text.count(tag) == 1 for tag in tags)
+    return Layout.EXACT if once else Layout.FRAMED
 
 
 def _load(source: str) -> Any:
     try:
-        return _DECODER.decode(source)
+        value, end = _DECODER.raw_decode(source)
     except (ValueError, RecursionError):
         return _load  # a value JSON cannot produce
+    return value if end == len(source) else _load
 
 
 def _load_forgiving(body: str) -> tuple[Any, Forgiven]:
@@ -252,11 +270,11 @@ def _load_forgiving(body: str) -> tuple[Any, Forgiven]:
     return value, Forgiven.CLUTTER
 
 
-def _read_object(text: str) -> tuple[dict[str, Any], Forgiven] | AnswerError:
-    opening = text.find(_ANSWER[0])
-    begin = opening + len(_ANSWER[0])
-    closing = text.find(_ANSWER[1], begin) if opening >= 0 else -1
-    body = text[begin : closing if closing >= 0 else None].strip() if opening >= 0 else ""
+def _read_object(text: str, places: _Places) -> tuple[dict[str, Any], Forgiven] | AnswerError:
+    closed = places.answered >= 0
+    begin = places.answer + len(_ANSWER[0])
+    end = places.answered if closed else len(text)
+    body = text[begin:end].strip() if places.answer >= 0 else ""
     if not body:
         return _fault(AnswerFault.NO_ANSWER, "The model gave no answer block.")
     value, forgiven = _load_forgiving(body)
@@ -266,10 +284,16 @@ def _read_object(text: str) -> tuple[dict[str, Any], Forgiven] | AnswerError:
         return _fault(AnswerFault.NOT_AN_OBJECT, "The model's answer is JSON, but not an object.")
     if isinstance(value.get("refusal"), str):
         return _fault(AnswerFault.REFUSED, value["refusal"])
-    return value, forgiven if closing >= 0 else Forgiven.NO_END
+    return value, forgiven if closed else Forgiven.NO_END
 
 
-def _numbers(fields: dict[str, Any], key: str) -> tuple[float, ...] | AnswerError:
+def _not_a_coordinate(key: str, item: Any) -> AnswerError:
+    if type(item) is int or (type(item) is float and isfinite(item)):
+        return _fault(AnswerFault.OUTSIDE, f'"{key}" holds a number far outside any image.')
+    return _fault(AnswerFault.NOT_A_NUMBER, f'"{key}" holds {item!r:.40}, not a number.')
+
+
+def _numbers(fields: dict[str, Any], key: str) -> tuple[Any, ...] | AnswerError:
     if key not in fields:
         return _fault(AnswerFault.MISSING_KEY, f'The model\'s answer lacks "{key}".')
     value = fields[key]
@@ -279,16 +303,9 @@ def _numbers(fields: dict[str, Any], key: str) -> tuple[float, ...] | AnswerErro
         )
     for item in value:
         # By type, not isinstance: bool is an int in Python.
-        if type(item) not in _NUMBERS or item != item or item in _INFINITE:
-            return _fault(AnswerFault.NOT_A_NUMBER, f'"{key}" holds {item!r:.40}, not a number.')
-        if not -_FAR < item < _FAR:
-            return _fault(AnswerFault.OUTSIDE, f'"{key}" holds a number far outside any image.')
-    return tuple(map(float, value))
-
-
-def _read_box(fields: dict[str, Any]) -> Corners | AnswerError:
-    box = _numbers(fields, "bbox")
-    return box if isinstance(box, AnswerError) else (box[0], box[1], box[2], box[3])
+        if type(item) not in _NUMBERS or not -_FAR < item < _FAR:
+            return _not_a_coordinate(key, item)
+    return tuple(value)
 
 
 def _read_points(fields: dict[str, Any]) -> Pair | AnswerError:
@@ -297,7 +314,7 @@ def _read_points(fields: dict[str, Any]) -> Pair | AnswerError:
         return first
     if isinstance(second, AnswerError):
         return second
-    return (first[0], first[1]), (second[0], second[1])
+    return first, second
 
 
 def read_answer(text: str) -> Reading:
@@ -306,13 +323,13 @@ def read_answer(text: str) -> Reading:
     `parse_answer`, `parse_halves` and the training rewards all stand on this one reading and
     differ in how much of what it forgave they accept.
     """
-    trace, thought = _read_trace(text)
-    layout = _layout(text)
-    found = _read_object(text)
+    places = _find_tags(text)
+    trace, thought, layout = _trace(text, places), places.thought >= 0, _layout(text, places)
+    found = _read_object(text, places)
     if isinstance(found, AnswerError):
         return Reading(trace, thought, layout, Forgiven.NOTHING, found, found)
     fields, forgiven = found
-    return Reading(trace, thought, layout, forgiven, _read_box(fields), _read_points(fields))
+    return Reading(trace, thought, layout, forgiven, _numbers(fields, "bbox"), _read_points(fields))
 
 
 def _required(part: _Part | AnswerError) -> _Part:

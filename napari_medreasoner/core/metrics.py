@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from math import acos, hypot, pi, sqrt
+from math import atan2, hypot, pi, sqrt
 from typing import Final
 
 import numpy as np
@@ -78,11 +78,12 @@ def _lens_area(distance: float, r: float, s: float) -> float:
         return 0.0
     if distance <= abs(r - s):
         return pi * min(r, s) ** 2
-    # Rounding can push the cosines of nearly tangent circles a hair outside [-1, 1].
-    cos_r = min(1.0, max(-1.0, (distance**2 + r**2 - s**2) / (2 * distance * r)))
-    cos_s = min(1.0, max(-1.0, (distance**2 + s**2 - r**2) / (2 * distance * s)))
+    d2, r2, s2 = distance * distance, r * r, s * s
     kite = (-distance + r + s) * (distance + r - s) * (distance - r + s) * (distance + r + s)
-    return r**2 * acos(cos_r) + s**2 * acos(cos_s) - 0.5 * sqrt(max(kite, 0.0))
+    # Of nearly tangent circles rounding can make it a hair negative. The half angles come from
+    # atan2, which no rounding can push out of its domain as it can acos.
+    twice = sqrt(kite) if kite > 0 else 0.0
+    return r2 * atan2(twice, d2 + r2 - s2) + s2 * atan2(twice, d2 + s2 - r2) - twice / 2
 
 
 def circles_dice(a: Pair, b: Pair) -> float:

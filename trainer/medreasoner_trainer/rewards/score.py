@@ -89,7 +89,7 @@ def _reading_over(reading: Reading, width: int, height: int) -> Reading:
     if not isinstance(points, AnswerError):
         (ax, ay), (bx, by) = points
         points = (ax / width, ay / height), (bx / width, by / height)
-    return reading._replace(bbox=bbox, points=points)
+    return Reading(*reading[:4], bbox, points)
 
 
 def _truth_over(truth: Truth, width: int, height: int) -> Truth:

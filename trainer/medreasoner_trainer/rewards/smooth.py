@@ -47,7 +47,7 @@ _VALIDITIES: Final = (
     "points_spread_valid",
 )
 
-_ALL: Final = (*SMOOTH, *_VALIDITIES)
+_NOTHING: Final = dict.fromkeys((*SMOOTH, *_VALIDITIES), 0.0)
 
 
 def smooth_components(
@@ -67,7 +67,7 @@ def smooth_components(
         How they are computed.
     """
     reading = accepted(reading, variant.forgiven)
-    parts = dict.fromkeys(_ALL, 0.0)
+    parts = _NOTHING.copy()
     parts["format_think"] = think_level(reading, variant)
     parts["format_seg"] = answer_level(reading)
     if not isinstance(reading.bbox, AnswerError) and has_area(reading.bbox):
@@ -120,4 +120,6 @@ def _penalised(reward: float, valid: float, also_valid: float, digits: int | Non
     """Paper, Eq. 10 and 23 with its default of 0.7: between 0.7 r and r, at most 1."""
     # In the order of Eq. 10: another one rounds ties the other way.
     kept = 0.7 * reward + 0.3 * reward * (valid + also_valid) / 2
-    return min(kept, 1.0) if digits is None else round(min(kept, 1.0), digits)
+    if kept >= 1:
+        return 1.0
+    return kept if digits is None else round(kept, digits)
