@@ -9,11 +9,13 @@ from typing import Annotated
 
 import typer
 
+from medreasoner_trainer.commands.score import score
 from napari_medreasoner.core.errors import MedReasonerError, SettingsError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command()(score)
 
 
 def _show_version(wanted: bool) -> None:
