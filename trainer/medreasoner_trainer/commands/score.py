@@ -49,12 +49,14 @@ def score(
     output: Annotated[
         Path | None, typer.Option(help="File to write; else standard output.")
     ] = None,
-    strict: Annotated[bool, typer.Option(help="Stop at the first line that is wrong.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Stop at the first line that is wrong.")
+    ] = False,
 ) -> None:
     """Write every reward component of each completion, one JSON object a line.
 
     A line that is wrong is reported and left out; "line" in the output is the line's number in
-    the file. An image_size is [width, height]; without one 840 x 840 is taken, as in the data the
+    the file. An image_size is width and height; without one 840 x 840 is taken, as in the data the
     thresholds are tuned to.
     """
     rules = _chosen(PRESETS, preset, "preset"), _chosen(VARIANTS, variant, "variant")
