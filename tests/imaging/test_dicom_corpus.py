@@ -61,7 +61,7 @@ def theirs(corpus: Outcomes, tmp_path_factory: pytest.TempPathFactory) -> Arrays
     folder = tmp_path_factory.mktemp("second")
     paths = [path for path in corpus if is_dicom(path)]
     command = [sys.executable, "-c", SECOND_READER, str(folder), *map(str, paths)]
-    done = subprocess.run(command, capture_output=True, timeout=120, check=False)
+    done = subprocess.run(command, capture_output=True, timeout=300, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
     found = {path: folder / f"{str(path).replace('/', '_')}.npy" for path in paths}
     return {path: np.load(file) for path, file in found.items() if file.exists()}

@@ -25,7 +25,6 @@ from napari_medreasoner.imaging.readers.dicom.pixels import (
     MAX_BYTES,
     forget_pixels,
     frames_of,
-    open_header,
     open_image,
     reported,
 )
@@ -52,7 +51,6 @@ __all__ = [
     "read_dicom",
     "read_series",
     "read_slice",
-    "slice_counts",
 ]
 
 
@@ -149,22 +147,6 @@ def read_slice(path: Path, frame: int, name: str) -> Volume:
         windows=file.windows[only],
     )
     return _volume([one], name)
-
-
-def slice_counts(files: Sequence[Path]) -> tuple[int, ...]:
-    """Number of frames in each file, by its header alone.
-
-    Raises
-    ------
-    ReadError
-        When a file is damaged or holds no image.
-    """
-    return tuple(frames_of(_header(path)) for path in files)
-
-
-def _header(path: Path) -> Dataset:
-    with reported(path.name):
-        return open_header(path)
 
 
 def _refuse_mixed_series(headers: Sequence[Dataset], name: str) -> None:
