@@ -10,11 +10,13 @@ from pydicom.uid import (
 )
 
 import napari_medreasoner.imaging.readers.dicom.decoding as decoding
+import napari_medreasoner.imaging.readers.dicom.file as file
 import napari_medreasoner.imaging.readers.dicom.pixels as pixels
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import Volume
 from napari_medreasoner.imaging.readers.dicom.file import (
     read_dicom,
+    read_series,
 )
 from tests.imaging.dicom_series import (
     PATIENT,
@@ -22,6 +24,7 @@ from tests.imaging.dicom_series import (
     bundled,
     header,
     save,
+    series,
     stored_slice,
 )
 
@@ -118,6 +121,33 @@ def test_a_jp2_box_without_length_does_not_hang(tmp_path: Path, tail: bytes) -> 
     ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(ReadError, match="compressed frame that is damaged"):
         read_dicom(tmp_path / "a.dcm")
+
+
+def test_a_file_that_ends_within_compressed_pixels_is_said_to() -> None:
+    with pytest.raises(ReadError, match="ends before its pixels do"):
+        read_dicom(bundled("emri_small_jpeg_2k_lossless_too_short.dcm"))
+
+
+def test_places_are_judged_before_any_pixel_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(decoding, "pixel_array", fail)
+    with pytest.raises(ReadError, match="a slice is missing"):
+        read_series(series(tmp_path / "in", offsets=[0, 2.5, 7.5, 10]), "head")
+
+
+def test_a_series_too_large_is_refused_by_its_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = series(tmp_path / "in")
+    monkeypatch.setattr(file, "MAX_BYTES", 4 * stored_slice(0).nbytes)
+    assert read_series(files, "head").is_volume
+    monkeypatch.setattr(file, "MAX_BYTES", 4 * stored_slice(0).nbytes - 1)
+    with pytest.raises(ReadError, match="more than 2 GiB"):
+        read_series(files, "head")
 
 
 def test_any_byte_may_be_damaged(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ the process on damaged files.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,8 +168,8 @@ def _refuse_mixed_series(headers: Sequence[Dataset], name: str) -> None:
         ):
             if len({str(ds.get(keyword)) for ds in headers}) > 1:
                 raise ReadError(f"{name} mixes different {what}; open it as separate slices.")
-        total = sizes[0][0] * sizes[0][1] * len(headers) * int(headers[0].BitsAllocated) // 8
-        if total > MAX_BYTES:
+        samples = math.prod(sizes[0]) * len(headers) * int(headers[0].get("SamplesPerPixel") or 1)
+        if samples * int(headers[0].BitsAllocated) // 8 > MAX_BYTES:
             raise ReadError(f"{name} holds more than 2 GiB of pixels; that is more than is read.")
 
 

@@ -42,7 +42,7 @@ def printed_units(value: Any) -> tuple[float, ...]:
 
 
 def _unit(text: str) -> float:
-    exponent = Decimal(text.strip()).as_tuple().exponent
+    exponent = Decimal(text.strip(" \0")).as_tuple().exponent
     return 10.0**exponent if isinstance(exponent, int) else 0.0
 
 
@@ -92,7 +92,9 @@ def even_stack(
         b_ub=np.r_[corners.ravel(), -corners.ravel(), np.zeros(6)],
         bounds=[(None, None)] * 7 + [(0.0, float(most)) for most in largest],
     )
-    return None if found.x is None else (found.x[:3], found.x[3:6])
+    if not found.success or found.x is None:
+        return None
+    return found.x[:3], found.x[3:6]
 
 
 def _differences(count: int) -> list[NDArray[np.float64]]:
