@@ -1,9 +1,7 @@
-import importlib.util
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pydicom
 import pytest
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
@@ -11,12 +9,14 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
+import napari_medreasoner.imaging.readers.dicom.decoding as decoding
+import napari_medreasoner.imaging.readers.dicom.file as file
 import napari_medreasoner.imaging.readers.dicom.pixels as pixels
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import Volume
 from napari_medreasoner.imaging.readers.dicom.file import (
-    find_series,
     read_dicom,
+    read_series,
 )
 from tests.imaging.dicom_series import (
     PATIENT,
@@ -24,6 +24,7 @@ from tests.imaging.dicom_series import (
     bundled,
     header,
     save,
+    series,
     stored_slice,
 )
 
@@ -35,24 +36,6 @@ def outcome(path: Path) -> Volume | str:
         return str(refusal)
 
 
-def test_every_file_that_comes_with_pydicom_opens_or_is_refused() -> None:
-    spec = importlib.util.find_spec("data_store")
-    roots = [Path(pydicom.__file__).parent / "data"]
-    roots += [Path(spec.origin).parent / "data"] if spec and spec.origin else []
-    paths = sorted(path for root in roots for path in root.rglob("*") if path.is_file())
-    outcomes = {path: outcome(path) for path in paths}
-    opened = [found for found in outcomes.values() if not isinstance(found, str)]
-    assert all(volume.array.dtype.isnative for volume in opened)
-    for path, refusal in outcomes.items():
-        if isinstance(refusal, str):
-            assert path.name in refusal
-            assert refusal.endswith(".")
-            assert "\n" not in refusal
-    assert len(opened) >= 80
-    for root in roots:
-        assert all(info.slices >= len(info.files) >= 1 for info in find_series(root))
-
-
 @pytest.mark.parametrize("error", [Panic(PATIENT), RecursionError(PATIENT), ValueError(PATIENT)])
 def test_every_failure_is_a_read_error(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, error: BaseException
@@ -60,14 +43,14 @@ def test_every_failure_is_a_read_error(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pixels, "pixel_array", fail)
+    monkeypatch.setattr(decoding, "pixel_array", fail)
     path = save(tmp_path / "a.dcm", header((0, 0, 0)), stored_slice(0))
     with pytest.raises(ReadError, match=r"a\.dcm") as refusal:
         read_dicom(path)
     assert PATIENT not in str(refusal.value)
     assert refusal.value.__suppress_context__
     monkeypatch.setattr(
-        pixels, "pixel_array", lambda *_, **__: (_ for _ in ()).throw(MemoryError())
+        decoding, "pixel_array", lambda *_, **__: (_ for _ in ()).throw(MemoryError())
     )
     with pytest.raises(ReadError, match="memory"):
         read_dicom(path)
@@ -77,7 +60,7 @@ def test_a_request_to_stop_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pixels, "pixel_array", stop)
+    monkeypatch.setattr(decoding, "pixel_array", stop)
     with pytest.raises(KeyboardInterrupt):
         read_dicom(save(tmp_path / "a.dcm", header((0, 0, 0)), stored_slice(0)))
 
@@ -138,6 +121,33 @@ def test_a_jp2_box_without_length_does_not_hang(tmp_path: Path, tail: bytes) -> 
     ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
     with pytest.raises(ReadError, match="compressed frame that is damaged"):
         read_dicom(tmp_path / "a.dcm")
+
+
+def test_a_file_that_ends_within_compressed_pixels_is_said_to() -> None:
+    with pytest.raises(ReadError, match="ends before its pixels do"):
+        read_dicom(bundled("emri_small_jpeg_2k_lossless_too_short.dcm"))
+
+
+def test_places_are_judged_before_any_pixel_is_decoded(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(decoding, "pixel_array", fail)
+    with pytest.raises(ReadError, match="a slice is missing"):
+        read_series(series(tmp_path / "in", offsets=[0, 2.5, 7.5, 10]), "head")
+
+
+def test_a_series_too_large_is_refused_by_its_headers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = series(tmp_path / "in")
+    monkeypatch.setattr(file, "MAX_BYTES", 4 * stored_slice(0).nbytes)
+    assert read_series(files, "head").is_volume
+    monkeypatch.setattr(file, "MAX_BYTES", 4 * stored_slice(0).nbytes - 1)
+    with pytest.raises(ReadError, match="more than 2 GiB"):
+        read_series(files, "head")
 
 
 def test_any_byte_may_be_damaged(tmp_path: Path) -> None:

@@ -81,12 +81,14 @@ def _series_files(folder: Path, series: int | None) -> tuple[Path, ...]:
 
 
 def _read_single(files: tuple[Path, ...], name: str, single: int) -> Volume:
-    from napari_medreasoner.imaging.readers.dicom.file import read_slices
+    """One slice: of files of one frame each, or of one file of any number of frames."""
+    from napari_medreasoner.imaging.readers.dicom.file import read_slice
 
-    slices = read_slices(files, name)
-    if not 1 <= single <= len(slices):
-        raise ReadError(f"{name} has slices 1 to {len(slices)}, no {single}.")
-    return slices[single - 1]
+    several = len(files) > 1
+    if several and not 1 <= single <= len(files):
+        raise ReadError(f"{name} has slices 1 to {len(files)}, no {single}.")
+    path, frame = (files[single - 1], 0) if several else (files[0], single - 1)
+    return read_slice(path, frame, f"{name} {single}")
 
 
 def read_image(path: Path, series: int | None = None, single: int | None = None) -> Volume:
