@@ -11,6 +11,7 @@ whatever the text is.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite
@@ -19,7 +20,16 @@ from typing import Any, Final, NoReturn
 from napari_medreasoner.core.errors import AnswerError
 from napari_medreasoner.core.geometry import Box, Point
 
-__all__ = ["Answer", "AnswerFault", "Grounding", "format_answer", "format_refusal", "parse_answer"]
+__all__ = [
+    "Answer",
+    "AnswerFault",
+    "Grounding",
+    "Halves",
+    "format_answer",
+    "format_refusal",
+    "parse_answer",
+    "parse_halves",
+]
 
 _THINK: Final = ("<think>", "</think>")
 _ANSWER: Final = ("<answer>", "</answer>")
@@ -91,25 +101,50 @@ class Answer:
             `EMPTY_BOX` when the rounded box has no area, `OUTSIDE` when it or both points
             miss the image altogether.
         """
-        x1, x2 = sorted((round(self.bbox[0]), round(self.bbox[2])))
-        y1, y2 = sorted((round(self.bbox[1]), round(self.bbox[3])))
-        if x1 == x2 or y1 == y2:
-            _refuse(AnswerFault.EMPTY_BOX, f"The model's box {list(self.bbox)} has no area.")
-        if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
-            _refuse(
-                AnswerFault.OUTSIDE,
-                f"The model's box {list(self.bbox)} lies outside the image of {width} x "
-                f"{height} pixels.",
-            )
-        box = Box.from_corners(max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
-        p1, p2 = (
-            Point(
-                x=min(max(round(x), 0), width - 1),
-                y=min(max(round(y), 0), height - 1),
-            )
-            for x, y in self.points
+        box = _box_on_image(self.bbox, width, height)
+        return Grounding(self.trace, box, _points_on_image(self.points, width, height))
+
+
+@dataclass(frozen=True, slots=True)
+class Halves:
+    """As much of an answer as can be used, for scoring models that give only a part.
+
+    Attributes
+    ----------
+    box : Box or None
+        Inside the image; None when the model gave no usable one.
+    points : tuple of two Point, or None
+        Inside the image; None when the model gave no usable pair.
+    error : AnswerError or None
+        What is wrong with the first half that is missing.
+    """
+
+    box: Box | None = None
+    points: tuple[Point, Point] | None = None
+    error: AnswerError | None = None
+
+
+def _box_on_image(bbox: tuple[float, ...], width: int, height: int) -> Box:
+    x1, x2 = sorted((round(bbox[0]), round(bbox[2])))
+    y1, y2 = sorted((round(bbox[1]), round(bbox[3])))
+    if x1 == x2 or y1 == y2:
+        _refuse(AnswerFault.EMPTY_BOX, f"The model's box {list(bbox)} has no area.")
+    if x2 <= 0 or y2 <= 0 or x1 >= width or y1 >= height:
+        _refuse(
+            AnswerFault.OUTSIDE,
+            f"The model's box {list(bbox)} lies outside the image of {width} x {height} pixels.",
         )
-        return Grounding(self.trace, box, (p1, p2))
+    return Box.from_corners(max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
+
+
+def _points_on_image(
+    points: Iterable[tuple[float, ...]], width: int, height: int
+) -> tuple[Point, Point]:
+    p1, p2 = (
+        Point(x=min(max(round(x), 0), width - 1), y=min(max(round(y), 0), height - 1))
+        for x, y in points
+    )
+    return p1, p2
 
 
 def _between(text: str, tags: tuple[str, str], start: int = 0) -> tuple[str, int] | None:
@@ -194,10 +229,13 @@ def _read_object(text: str, *, strict: bool) -> dict[str, Any]:
     fields = _load_object(found[0].strip(), strict=strict)
     if isinstance(fields.get("refusal"), str):
         _refuse(AnswerFault.REFUSED, fields["refusal"])
-    missing = [key for key in _LENGTHS if key not in fields]
-    if missing:
-        _refuse(AnswerFault.MISSING_KEY, f'The model\'s answer lacks "{missing[0]}".')
     return fields
+
+
+def _require(fields: dict[str, Any], *keys: str) -> None:
+    for key in keys:
+        if key not in fields:
+            _refuse(AnswerFault.MISSING_KEY, f'The model\'s answer lacks "{key}".')
 
 
 def parse_answer(text: str, *, strict: bool = False) -> Answer:
@@ -227,6 +265,7 @@ def parse_answer(text: str, *, strict: bool = False) -> Answer:
         _require_format(text)
     think = _between(text, _THINK)
     fields = _read_object(text, strict=strict)
+    _require(fields, *_LENGTHS)
     x1, y1, x2, y2 = _numbers(fields, "bbox")
     (ax, ay), (bx, by) = _numbers(fields, "points_1"), _numbers(fields, "points_2")
     if strict and (x1 >= x2 or y1 >= y2):
@@ -235,6 +274,38 @@ def parse_answer(text: str, *, strict: bool = False) -> Answer:
         _refuse(AnswerFault.NOT_THE_FORMAT, "The two points are the same.")
     trace = think[0].split(_ANSWER[0])[0].strip() if think else ""
     return Answer(trace, (x1, y1, x2, y2), ((ax, ay), (bx, by)))
+
+
+def parse_halves(text: str, width: int, height: int) -> Halves:
+    """Read box and points of a model's text each by itself, forgiving as for a user.
+
+    A box that is missing, malformed or outside the image does not take the points with it,
+    nor the other way round.
+
+    Parameters
+    ----------
+    text : str
+        The whole completion.
+    width, height : int
+        Of the image, in pixels.
+    """
+    try:
+        fields = _read_object(text, strict=False)
+    except AnswerError as error:
+        return Halves(error=error)
+    box = points = fault = None
+    try:
+        _require(fields, "points_1", "points_2")
+        pair = (_numbers(fields, "points_1"), _numbers(fields, "points_2"))
+        points = _points_on_image(pair, width, height)
+    except AnswerError as error:
+        fault = error
+    try:
+        _require(fields, "bbox")
+        box = _box_on_image(_numbers(fields, "bbox"), width, height)
+    except AnswerError as error:
+        fault = error
+    return Halves(box, points, fault)
 
 
 def format_answer(trace: str, box: Box, points: tuple[Point, Point]) -> str:

@@ -11,6 +11,7 @@ from napari_medreasoner.core.grounding import (
     format_answer,
     format_refusal,
     parse_answer,
+    parse_halves,
 )
 
 GOOD = '{"bbox": [10, 20, 110, 220], "points_1": [40, 60], "points_2": [80, 200]}'
@@ -146,3 +147,28 @@ def test_megabytes_of_unclosed_tags_are_read(unit: str, strict: bool) -> None:
     """Quadratic work on this much text would not end; benchmarks/parsing.py has the ratio."""
     with pytest.raises(AnswerError):
         parse_answer(unit * 500_000, strict=strict)
+
+
+@pytest.mark.parametrize(
+    ("body", "box", "points", "expected"),
+    [
+        (GOOD, (10, 20, 110, 220), ((40, 60), (80, 200)), None),
+        ('{"bbox": [10, 20, 110, 220]}', (10, 20, 110, 220), None, AnswerFault.MISSING_KEY),
+        (GOOD.replace("[40, 60]", "[40]"), (10, 20, 110, 220), None, AnswerFault.WRONG_LENGTH),
+        (GOOD.replace("110", "10"), None, ((40, 60), (80, 200)), AnswerFault.EMPTY_BOX),
+        (GOOD.replace("110", "NaN"), None, None, AnswerFault.NOT_A_NUMBER),
+        ('{"refusal": "no such thing"}', None, None, AnswerFault.REFUSED),
+        ("", None, None, AnswerFault.NO_ANSWER),
+    ],
+)
+def test_each_half_of_an_answer_is_read_by_itself(
+    body: str,
+    box: tuple[int, ...] | None,
+    points: tuple[tuple[int, int], ...] | None,
+    expected: AnswerFault | None,
+) -> None:
+    halves = parse_halves(f"<answer>{body}</answer>", 300, 300)
+    assert (halves.box.corners if halves.box else None) == box
+    found = tuple((point.x, point.y) for point in halves.points) if halves.points else None
+    assert found == points
+    assert (halves.error.fault if halves.error else None) == expected
