@@ -9,11 +9,15 @@ from typing import Annotated
 
 import typer
 
+from medreasoner_trainer.commands import evaluate
 from napari_medreasoner.core.errors import MedReasonerError, SettingsError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("eval")(evaluate.evaluate)
+app.command()(evaluate.tables)
+app.command()(evaluate.report)
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,0 +1,1 @@
+"""The commands of `medreasoner-train`, one module each."""

@@ -1,0 +1,97 @@
+"""The same evaluation on Ray Data: several processes here, or a cluster."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
+
+from pydantic import TypeAdapter
+
+from medreasoner_trainer.evaluation.folder import RunConfig
+from medreasoner_trainer.evaluation.run import Outcome, Spread, Worker
+from napari_medreasoner.core.errors import EngineError, SettingsError
+
+__all__ = ["on_ray"]
+
+_BATCH: Final = 8
+"""Records that go to a worker at a time: what each has to do again, at most, after a kill."""
+
+_outcome: Final[TypeAdapter[Outcome]] = TypeAdapter(Outcome)
+
+
+class _RayWorker:
+    """A worker as Ray Data wants it: built once in its process, then called with batches."""
+
+    def __init__(self, config: str) -> None:
+        self._worker = Worker.from_config(RunConfig.model_validate_json(config))
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
+        outcomes = self._worker.work([str(id_) for id_ in batch["id"]])
+        return {"outcome": [_outcome.dump_json(outcome) for outcome in outcomes]}
+
+
+def on_ray(config: RunConfig, workers: int) -> Spread:
+    """Spread over a Ray cluster, each worker with its own data and engines.
+
+    The cluster is the one the environment variable RAY_ADDRESS names, else one of this
+    machine for as long as the evaluation takes. GPUs are shared out evenly. On a cluster
+    every machine must find the data at the same path.
+
+    Parameters
+    ----------
+    config : RunConfig
+        Of the run.
+    workers : int
+        How many.
+
+    Raises
+    ------
+    SettingsError
+        When Ray is not installed.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    try:
+        import ray.data
+    except ImportError as error:
+        raise SettingsError(
+            f"A package is not installed ({error.name}); install it with: "
+            "pip install 'ray[data]', or leave out --ray."
+        ) from error
+
+    def spread(ids: Sequence[str]) -> Iterator[Outcome]:
+        if not ids:
+            return
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        try:
+            yield from _through_ray(config, ids, workers)
+        except ray.exceptions.RayError as error:
+            cause = str(getattr(error, "cause", None) or type(error).__name__)
+            raise EngineError(
+                f"A Ray worker failed ({cause}); what was finished is kept, and the same command "
+                "goes on from there."
+            ) from error
+        finally:
+            ray.shutdown()
+
+    return spread
+
+
+def _through_ray(config: RunConfig, ids: Sequence[str], workers: int) -> Iterator[Outcome]:
+    import ray.data
+
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    blocks = -(-len(ids) // _BATCH)
+    rows = ray.data.from_items([{"id": id_} for id_ in ids], override_num_blocks=blocks)
+    outcomes = rows.map_batches(
+        _RayWorker,
+        fn_constructor_args=(config.model_dump_json(),),
+        batch_size=_BATCH,
+        num_gpus=min(1.0, ray.cluster_resources().get("GPU", 0) / workers),
+        compute=ray.data.ActorPoolStrategy(size=workers),
+    )
+    for row in outcomes.iter_rows():
+        yield _outcome.validate_json(row["outcome"])
