@@ -86,3 +86,7 @@ class Case(BaseModel):
     dice_both: _Share = 0.0
     mask: PackedMask | None = None
     seconds: float
+
+    def dice(self, mode: PromptMode) -> float:
+        """Dice with the prompts of a mode."""
+        return {"points": self.dice_points, "box": self.dice_box, "both": self.dice_both}[mode]

@@ -81,6 +81,7 @@ def on_ray(config: RunConfig, workers: int) -> Spread:
 def _through_ray(config: RunConfig, ids: Sequence[str], workers: int) -> Iterator[Outcome]:
     import ray.data
 
+    gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     logging.getLogger("ray.data").setLevel(logging.ERROR)
@@ -90,7 +91,7 @@ def _through_ray(config: RunConfig, ids: Sequence[str], workers: int) -> Iterato
         _RayWorker,
         fn_constructor_args=(config.model_dump_json(),),
         batch_size=_BATCH,
-        num_gpus=min(1.0, ray.cluster_resources().get("GPU", 0) / workers),
+        num_gpus=min(1.0, gpus / workers),
         compute=ray.data.ActorPoolStrategy(size=workers),
     )
     for row in outcomes.iter_rows():

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from medreasoner_trainer.evaluation.case import REASONER_FAILED, SEGMENTER_FAILED, Case
+from medreasoner_trainer.evaluation.case import REASONER_FAILED, SEGMENTER_FAILED, Case, PromptMode
 from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
 from napari_medreasoner.core.errors import InputError
 
@@ -139,9 +139,9 @@ class Comparison(_Frozen):
     p: Annotated[float, Field(ge=0, le=1)]
 
 
-def _values(case: Case, mode: str) -> tuple[float, ...]:
+def _values(case: Case, mode: PromptMode) -> tuple[float, ...]:
     """The measures of one case, in the order of `MEASURES`."""
-    scores = {"hit": float(case.iou >= 0.5), "dice": getattr(case, f"dice_{mode}")}
+    scores = {"hit": float(case.iou >= 0.5), "dice": case.dice(mode)}
     return tuple(scores[name] if name in scores else getattr(case, name) for name in MEASURES)
 
 
@@ -172,7 +172,7 @@ def _estimates(groups: Sequence[str], values: Floats, seed: int) -> list[Estimat
     ]
 
 
-def describe(cases: Sequence[Case], mode: str, seed: int) -> Group:
+def describe(cases: Sequence[Case], mode: PromptMode, seed: int) -> Group:
     """Sum up some cases, of which there must be one at least."""
     values = np.array([_values(case, mode) for case in cases])
     groups = [case.group for case in cases]
@@ -230,7 +230,7 @@ def _by(field: str, cases: Sequence[Case], config: RunConfig) -> dict[str, Group
 
 
 def compare(
-    first: Iterable[Case], second: Iterable[Case], modes: tuple[str, str], seed: int
+    first: Iterable[Case], second: Iterable[Case], modes: tuple[PromptMode, PromptMode], seed: int
 ) -> Mapping[str, Comparison]:
     """Compare two runs case by case, for each of `MEASURES`.
 

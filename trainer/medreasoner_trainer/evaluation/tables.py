@@ -18,9 +18,9 @@ from medreasoner_trainer.evaluation.statistics import (
     compare,
 )
 
-__all__ = ["breakdown", "comparison", "name_of", "published_tables"]
+__all__ = ["TITLES", "breakdown", "comparison", "interval", "name_of", "published_tables"]
 
-_TITLES: Final = {
+TITLES: Final = {
     "iou": "IoU",
     "hit": "IoU >= 0.5",
     "pdice": "pDice",
@@ -30,6 +30,8 @@ _TITLES: Final = {
     "dice_box": "Dice box",
     "dice_both": "Dice both",
 }
+"""What the measures are called."""
+
 _NEEDS_POINTS: Final = {"pdice", "pdice_released", "dice_points"}
 _NEEDS_BOX: Final = {"iou", "hit", "dice_box"}
 _DASH: Final = "-"
@@ -165,12 +167,12 @@ def breakdown(summaries: Sequence[Summary]) -> str:
 def _broken_down(summary: Summary) -> str:
     config = summary.configuration
     groups = {"all": summary.overall, **summary.modality}
-    head = ["Modality", "n", *_TITLES.values(), "s/case"]
+    head = ["Modality", "n", *TITLES.values(), "s/case"]
     rows = [
         [
             name,
             str(group.n),
-            *(_interval(group.measures[m], _given(summary, m)) for m in _TITLES),
+            *(interval(group.measures[m], given=_given(summary, m)) for m in TITLES),
             f"{group.seconds:.2f}",
         ]
         for name, group in groups.items()
@@ -182,7 +184,8 @@ def _broken_down(summary: Summary) -> str:
     return f"{title}\n\n{_markdown(head, rows, 1)}\n\n{_counts(summary)}\n"
 
 
-def _interval(estimate: Estimate, given: bool) -> str:
+def interval(estimate: Estimate, *, given: bool = True) -> str:
+    """A mean and its interval in per cent; a dash where the model never gave what it is of."""
     if not given:
         return _DASH
     mean = f"{100 * estimate.mean:.1f}"
@@ -217,7 +220,7 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
     """
     a, b = first.config(), second.config()
     found = compare(first.cases(), second.cases(), (a.prompt_mode, b.prompt_mode), b.seed)
-    rows = [_compared(_TITLES[measure], result) for measure, result in found.items()]
+    rows = [_compared(TITLES[measure], result) for measure, result in found.items()]
     shared = next(iter(found.values())).n
     title = (
         f"{name_of(b)} ({second.path.name}) minus {name_of(a)} ({first.path.name}), "
@@ -228,5 +231,5 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
 
 
 def _compared(title: str, result: Comparison) -> list[str]:
-    difference = _interval(result.difference, given=True)
+    difference = interval(result.difference)
     return [title, difference, str(result.better), str(result.worse), f"{result.p:.4f}"]
