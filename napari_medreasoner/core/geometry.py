@@ -22,7 +22,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from napari_medreasoner.core.errors import ImageError, PromptError
 
-__all__ = ["Box", "Grid", "Point", "Prompts", "SlicePlane"]
+__all__ = ["Box", "Corners", "Grid", "Pair", "Point", "Prompts", "SlicePlane"]
+
+Corners = tuple[float, float, float, float]
+"""x1, y1, x2, y2 of a box that need not lie on whole pixels."""
+
+Pair = tuple[tuple[float, float], tuple[float, float]]
+"""(x, y) of two points that need not lie on whole pixels."""
 
 _Pixel = Annotated[int, Field(ge=-(2**31), lt=2**31)]
 

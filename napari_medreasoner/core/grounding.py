@@ -11,29 +11,37 @@ whatever the text is.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from math import isfinite
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NamedTuple, NoReturn, TypeVar
 
 from napari_medreasoner.core.errors import AnswerError
-from napari_medreasoner.core.geometry import Box, Point
+from napari_medreasoner.core.geometry import Box, Corners, Pair, Point
 
 __all__ = [
     "Answer",
     "AnswerFault",
+    "Forgiven",
     "Grounding",
     "Halves",
+    "Layout",
+    "Reading",
     "format_answer",
     "format_refusal",
     "parse_answer",
     "parse_halves",
+    "read_answer",
 ]
 
 _THINK: Final = ("<think>", "</think>")
 _ANSWER: Final = ("<answer>", "</answer>")
 _LENGTHS: Final = {"bbox": 4, "points_1": 2, "points_2": 2}
+_NUMBERS: Final = (int, float)
+_FAR: Final = 2**31
+_DECODER: Final = json.JSONDecoder()
+
+_Part = TypeVar("_Part")
 
 
 class AnswerFault(StrEnum):
@@ -51,8 +59,56 @@ class AnswerFault(StrEnum):
     NOT_THE_FORMAT = "not_the_format"
 
 
+class Layout(IntEnum):
+    """How near a text comes to one think block and then one answer block."""
+
+    SCATTERED = 0
+    FRAMED = 1
+    """It begins with a think block and ends with an answer block, but a tag is repeated."""
+    EXACT = 2
+
+
+class Forgiven(IntEnum):
+    """What had to be overlooked to read the answer; each includes the ones before."""
+
+    NOTHING = 0
+    QUOTES = 1
+    """Single quotes around keys."""
+    CLUTTER = 2
+    """Code fences, comments, junk after the object."""
+    NO_END = 3
+    """No closing tag."""
+
+
+class Reading(NamedTuple):
+    """Whatever can be read of a model's text.
+
+    Attributes
+    ----------
+    trace : str
+        Content of the first think block, stripped.
+    thought : bool
+        Whether there is a think block with its closing tag.
+    layout : Layout
+        How near the text comes to the format.
+    forgiven : Forgiven
+        What had to be overlooked to read the answer.
+    bbox : tuple of four float, or AnswerError
+        x1, y1, x2, y2 as written and finite, or what is wrong with them.
+    points : tuple of two (float, float), or AnswerError
+        (x, y) of P1 and P2, likewise.
+    """
+
+    trace: str
+    thought: bool
+    layout: Layout
+    forgiven: Forgiven
+    bbox: Corners | AnswerError
+    points: Pair | AnswerError
+
+
 def _refuse(fault: AnswerFault, message: str) -> NoReturn:
-    raise AnswerError(message, fault=fault.value)
+    raise _fault(fault, message)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,8 +145,8 @@ class Answer:
     """
 
     trace: str
-    bbox: tuple[float, float, float, float]
-    points: tuple[tuple[float, float], tuple[float, float]]
+    bbox: Corners
+    points: Pair
 
     def on_image(self, width: int, height: int) -> Grounding:
         """Round to whole pixels, put swapped corners in order, clip to the image.
@@ -124,7 +180,7 @@ class Halves:
     error: AnswerError | None = None
 
 
-def _box_on_image(bbox: tuple[float, ...], width: int, height: int) -> Box:
+def _box_on_image(bbox: Corners, width: int, height: int) -> Box:
     x1, x2 = sorted((round(bbox[0]), round(bbox[2])))
     y1, y2 = sorted((round(bbox[1]), round(bbox[3])))
     if x1 == x2 or y1 == y2:
@@ -137,9 +193,7 @@ def _box_on_image(bbox: tuple[float, ...], width: int, height: int) -> Box:
     return Box.from_corners(max(x1, 0), max(y1, 0), min(x2, width), min(y2, height))
 
 
-def _points_on_image(
-    points: Iterable[tuple[float, ...]], width: int, height: int
-) -> tuple[Point, Point]:
+def _points_on_image(points: Pair, width: int, height: int) -> tuple[Point, Point]:
     p1, p2 = (
         Point(x=min(max(round(x), 0), width - 1), y=min(max(round(y), 0), height - 1))
         for x, y in points
@@ -147,95 +201,141 @@ def _points_on_image(
     return p1, p2
 
 
-def _between(text: str, tags: tuple[str, str], start: int = 0) -> tuple[str, int] | None:
-    """Text between the first opening tag and the closing tag after it, and where it ends."""
-    opening = text.find(tags[0], start)
-    if opening < 0:
-        return None
-    begin = opening + len(tags[0])
-    closing = text.find(tags[1], begin)
-    return (text[begin:closing], closing + len(tags[1])) if closing >= 0 else (text[begin:], -1)
+def _fault(fault: AnswerFault, message: str) -> AnswerError:
+    return AnswerError(message, fault=fault.value)
 
 
-def _require_format(text: str) -> None:
-    """Training: exactly one think block, then exactly one answer block, nothing else."""
+class _Places(NamedTuple):
+    """Where the four tags stand first, the closing ones after their opening one; else -1."""
+
+    think: int
+    thought: int
+    answer: int
+    answered: int
+
+
+def _find_tags(text: str) -> _Places:
+    think, answer = text.find(_THINK[0]), text.find(_ANSWER[0])
+    thought = text.find(_THINK[1], think) if think >= 0 else -1
+    answered = text.find(_ANSWER[1], answer) if answer >= 0 else -1
+    return _Places(think, thought, answer, answered)
+
+
+def _trace(text: str, places: _Places) -> str:
+    """Content of the first think block, which an answer block cuts short."""
+    think, thought, answer, _ = places
+    if think < 0:
+        return ""
+    end = thought if thought >= 0 else len(text)
+    return text[think + len(_THINK[0]) : answer if think < answer < end else end].strip()
+
+
+def _layout(text: str, places: _Places) -> Layout:
+    framed = (
+        text.startswith(_THINK[0], len(text) - len(text.lstrip()))
+        and text.rstrip().endswith(_ANSWER[1])
+        and text[: places.answer].rstrip().endswith(_THINK[1])
+    )
+    if not framed:
+        return Layout.SCATTERED
+    # Four tags have four "<"; counting those is quick, and mostly settles it.
     tags = (*_THINK, *_ANSWER)
-    if any(text.count(tag) != 1 for tag in tags):
-        _refuse(AnswerFault.NOT_THE_FORMAT, "Each of the four tags must occur exactly once.")
-    places = [text.find(tag) for tag in tags]
-    gap = text[places[1] + len(_THINK[1]) : places[2]]
-    around = text[: places[0]] + text[places[3] + len(_ANSWER[1]) :]
-    if places != sorted(places) or gap.strip() or around.strip():
-        _refuse(
-            AnswerFault.NOT_THE_FORMAT,
-            "The text must be one think block and then one answer block, with nothing around.",
-        )
-
-
-def _constant(name: str) -> NoReturn:
-    raise _NotFinite(name)
-
-
-class _NotFinite(Exception):
-    """NaN or Infinity spelled out in the JSON."""
+    once = text.count("<") == len(tags) or all(text.count(tag) == 1 for tag in tags)
+    return Layout.EXACT if once else Layout.FRAMED
 
 
 def _load(source: str) -> Any:
-    """JSON value of a string; NaN and Infinity are refused instead of let through."""
     try:
-        return json.loads(source, parse_constant=_constant)
-    except _NotFinite as error:
-        _refuse(AnswerFault.NOT_A_NUMBER, f"The model's answer holds {error}, not a number.")
+        value, end = _DECODER.raw_decode(source)
     except (ValueError, RecursionError):
         return _load  # a value JSON cannot produce
+    return value if end == len(source) else _load
 
 
-def _load_object(body: str, *, strict: bool) -> dict[str, Any]:
+def _load_forgiving(body: str) -> tuple[Any, Forgiven]:
     value = _load(body)
-    if value is _load and not strict:
-        # The first flat {...}: leaves out code fences, comments before and junk after.
-        opening = body.find("{")
-        closing = body.find("}", opening)
-        if 0 <= opening < closing:
-            flat = body[opening : closing + 1]
-            value = _load(flat)
-            if value is _load:
-                value = _load(flat.replace("'", '"'))
+    if value is not _load:
+        return value, Forgiven.NOTHING
+    value = _load(body.replace("'", '"'))
+    if value is not _load:
+        return value, Forgiven.QUOTES
+    # The first flat {...}: leaves out code fences, comments before and junk after.
+    opening = body.find("{")
+    closing = body.find("}", opening)
+    if 0 <= opening < closing:
+        flat = body[opening : closing + 1]
+        value = _load(flat)
+        if value is _load:
+            value = _load(flat.replace("'", '"'))
+    return value, Forgiven.CLUTTER
+
+
+def _read_object(text: str, places: _Places) -> tuple[dict[str, Any], Forgiven] | AnswerError:
+    closed = places.answered >= 0
+    begin = places.answer + len(_ANSWER[0])
+    end = places.answered if closed else len(text)
+    body = text[begin:end].strip() if places.answer >= 0 else ""
+    if not body:
+        return _fault(AnswerFault.NO_ANSWER, "The model gave no answer block.")
+    value, forgiven = _load_forgiving(body)
     if value is _load:
-        _refuse(AnswerFault.NOT_JSON, "The model's answer is not JSON.")
+        return _fault(AnswerFault.NOT_JSON, "The model's answer is not JSON.")
     if not isinstance(value, dict):
-        _refuse(AnswerFault.NOT_AN_OBJECT, "The model's answer is JSON, but not an object.")
-    return value
+        return _fault(AnswerFault.NOT_AN_OBJECT, "The model's answer is JSON, but not an object.")
+    if isinstance(value.get("refusal"), str):
+        return _fault(AnswerFault.REFUSED, value["refusal"])
+    return value, forgiven if closed else Forgiven.NO_END
 
 
-def _numbers(fields: dict[str, Any], key: str) -> tuple[float, ...]:
+def _not_a_coordinate(key: str, item: Any) -> AnswerError:
+    if type(item) is int or (type(item) is float and isfinite(item)):
+        return _fault(AnswerFault.OUTSIDE, f'"{key}" holds a number far outside any image.')
+    return _fault(AnswerFault.NOT_A_NUMBER, f'"{key}" holds {item!r:.40}, not a number.')
+
+
+def _numbers(fields: dict[str, Any], key: str) -> tuple[Any, ...] | AnswerError:
+    if key not in fields:
+        return _fault(AnswerFault.MISSING_KEY, f'The model\'s answer lacks "{key}".')
     value = fields[key]
     if not isinstance(value, list) or len(value) != _LENGTHS[key]:
-        _refuse(AnswerFault.WRONG_LENGTH, f'"{key}" must be a list of {_LENGTHS[key]} numbers.')
+        return _fault(
+            AnswerFault.WRONG_LENGTH, f'"{key}" must be a list of {_LENGTHS[key]} numbers.'
+        )
     for item in value:
-        # bool is an int in Python; an int beyond float's range cannot be a coordinate.
-        number = isinstance(item, int | float) and not isinstance(item, bool)
-        if not number or not isfinite(item if isinstance(item, float) else min(abs(item), 2**53)):
-            _refuse(AnswerFault.NOT_A_NUMBER, f'"{key}" holds {item!r:.40}, not a number.')
-        if abs(item) >= 2**31:
-            _refuse(AnswerFault.OUTSIDE, f'"{key}" holds a number far outside any image.')
-    return tuple(float(item) for item in value)
+        # By type, not isinstance: bool is an int in Python.
+        if type(item) not in _NUMBERS or not -_FAR < item < _FAR:
+            return _not_a_coordinate(key, item)
+    return tuple(value)
 
 
-def _read_object(text: str, *, strict: bool) -> dict[str, Any]:
-    found = _between(text, _ANSWER)
-    if found is None or not found[0].strip():
-        _refuse(AnswerFault.NO_ANSWER, "The model gave no answer block.")
-    fields = _load_object(found[0].strip(), strict=strict)
-    if isinstance(fields.get("refusal"), str):
-        _refuse(AnswerFault.REFUSED, fields["refusal"])
-    return fields
+def _read_points(fields: dict[str, Any]) -> Pair | AnswerError:
+    first, second = _numbers(fields, "points_1"), _numbers(fields, "points_2")
+    if isinstance(first, AnswerError):
+        return first
+    if isinstance(second, AnswerError):
+        return second
+    return first, second
 
 
-def _require(fields: dict[str, Any], *keys: str) -> None:
-    for key in keys:
-        if key not in fields:
-            _refuse(AnswerFault.MISSING_KEY, f'The model\'s answer lacks "{key}".')
+def read_answer(text: str) -> Reading:
+    """Read of a model's text whatever can be read; never raises.
+
+    `parse_answer`, `parse_halves` and the training rewards all stand on this one reading and
+    differ in how much of what it forgave they accept.
+    """
+    places = _find_tags(text)
+    trace, thought, layout = _trace(text, places), places.thought >= 0, _layout(text, places)
+    found = _read_object(text, places)
+    if isinstance(found, AnswerError):
+        return Reading(trace, thought, layout, Forgiven.NOTHING, found, found)
+    fields, forgiven = found
+    return Reading(trace, thought, layout, forgiven, _numbers(fields, "bbox"), _read_points(fields))
+
+
+def _required(part: _Part | AnswerError) -> _Part:
+    if isinstance(part, AnswerError):
+        raise part
+    return part
 
 
 def parse_answer(text: str, *, strict: bool = False) -> Answer:
@@ -261,19 +361,21 @@ def parse_answer(text: str, *, strict: bool = False) -> Answer:
         Its `fault` is the `AnswerFault` that says why. An answer object with the key
         "refusal" is the model's own refusal, and its value the sentence.
     """
-    if strict:
-        _require_format(text)
-    think = _between(text, _THINK)
-    fields = _read_object(text, strict=strict)
-    _require(fields, *_LENGTHS)
-    x1, y1, x2, y2 = _numbers(fields, "bbox")
-    (ax, ay), (bx, by) = _numbers(fields, "points_1"), _numbers(fields, "points_2")
+    reading = read_answer(text)
+    if strict and reading.layout is not Layout.EXACT:
+        _refuse(
+            AnswerFault.NOT_THE_FORMAT,
+            "The text must be one think block and then one answer block, with nothing around.",
+        )
+    if strict and reading.forgiven is not Forgiven.NOTHING:
+        _refuse(AnswerFault.NOT_JSON, "The model's answer is not JSON.")
+    bbox, points = _required(reading.bbox), _required(reading.points)
+    x1, y1, x2, y2 = bbox
     if strict and (x1 >= x2 or y1 >= y2):
         _refuse(AnswerFault.EMPTY_BOX, "The box's corners are not in order.")
-    if strict and (ax, ay) == (bx, by):
+    if strict and points[0] == points[1]:
         _refuse(AnswerFault.NOT_THE_FORMAT, "The two points are the same.")
-    trace = think[0].split(_ANSWER[0])[0].strip() if think else ""
-    return Answer(trace, (x1, y1, x2, y2), ((ax, ay), (bx, by)))
+    return Answer(reading.trace, bbox, points)
 
 
 def parse_halves(text: str, width: int, height: int) -> Halves:
@@ -289,20 +391,14 @@ def parse_halves(text: str, width: int, height: int) -> Halves:
     width, height : int
         Of the image, in pixels.
     """
-    try:
-        fields = _read_object(text, strict=False)
-    except AnswerError as error:
-        return Halves(error=error)
+    reading = read_answer(text)
     box = points = fault = None
     try:
-        _require(fields, "points_1", "points_2")
-        pair = (_numbers(fields, "points_1"), _numbers(fields, "points_2"))
-        points = _points_on_image(pair, width, height)
+        points = _points_on_image(_required(reading.points), width, height)
     except AnswerError as error:
         fault = error
     try:
-        _require(fields, "bbox")
-        box = _box_on_image(_numbers(fields, "bbox"), width, height)
+        box = _box_on_image(_required(reading.bbox), width, height)
     except AnswerError as error:
         fault = error
     return Halves(box, points, fault)

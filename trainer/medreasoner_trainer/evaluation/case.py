@@ -21,7 +21,7 @@ METRICS: Final = ("iou", "pdice", "pdice_released", "dice_points", "dice_box", "
 REASONER_FAILED: Final = "reasoner_failed"
 SEGMENTER_FAILED: Final = "segmenter_failed"
 
-_Share = Annotated[float, Field(ge=0, le=1)]
+_Share = Annotated[float, Field(ge=0, le=1 + 1e-6)]  # rounding may end a hair above 1
 
 
 class Case(BaseModel):
@@ -80,7 +80,7 @@ class Case(BaseModel):
     points: tuple[tuple[int, int], tuple[int, int]] | None = None
     iou: _Share = 0.0
     pdice: _Share = 0.0
-    pdice_released: Annotated[float, Field(ge=0, le=2.001)] = 0.0
+    pdice_released: Annotated[float, Field(ge=0, le=2 + 1e-6)] = 0.0
     dice_points: _Share = 0.0
     dice_box: _Share = 0.0
     dice_both: _Share = 0.0

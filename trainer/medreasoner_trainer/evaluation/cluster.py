@@ -52,6 +52,7 @@ def on_ray(config: RunConfig, workers: int) -> Spread:
         When Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is told in a sentence
     try:
         import ray.data
     except ImportError as error:
