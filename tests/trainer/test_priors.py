@@ -9,11 +9,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from medreasoner_trainer.records import read_records
 from PIL import Image
 
 from medreasoner_trainer import cli, fit
 from medreasoner_trainer.priors import derive_priors
-from medreasoner_trainer.records import read_records
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.masks import box_of_mask, key_points_of_mask
 from napari_medreasoner.engines.embedded.evidence import box_of, thumbnail

@@ -52,7 +52,6 @@ def on_ray(config: RunConfig, workers: int) -> Spread:
         When Ray is not installed.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # nothing is sent anywhere
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # what fails is told in a sentence
     try:
         import ray.data
     except ImportError as error:
@@ -93,7 +92,7 @@ def _through_ray(config: RunConfig, ids: Sequence[str], workers: int) -> Iterato
         fn_constructor_args=(config.model_dump_json(),),
         batch_size=_BATCH,
         num_gpus=min(1.0, gpus / workers),
-        compute=ray.data.ActorPoolStrategy(size=workers),
+        compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
     )
     for row in outcomes.iter_rows():
         yield _outcome.validate_json(row["outcome"])
