@@ -6,6 +6,7 @@ import fcntl
 import importlib.util
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -89,6 +90,26 @@ def test_a_killed_run_goes_on_where_it_was(
         json.loads((folder / "summary.json").read_text())["overall"] for folder in (out, finished)
     )
     assert summed_up["measures"] == expected["measures"]
+
+
+def test_a_full_disk_is_one_sentence_and_loses_nothing(
+    monkeypatch: pytest.MonkeyPatch, data: Path, tmp_path: Path
+) -> None:
+    program = shlex.join(command(data, tmp_path, "--crm", "true-prompts"))
+    done = subprocess.run(
+        ["/bin/bash", "-c", f"ulimit -f 8; exec {program}"],
+        capture_output=True,
+        text=True,
+        env=environment() | {"PYTHONDONTWRITEBYTECODE": "1"},
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith("A case could not be written (")
+    assert done.stderr.count("\n") == 1
+    before = [line for line in lines_of(tmp_path) if line.endswith(b"\n")]
+    assert 0 < len(before) < 12
+    assert run(monkeypatch, data, tmp_path) == 0
+    assert lines_of(tmp_path)[: len(before)] == before
+    assert len(lines_of(tmp_path)) == 12
 
 
 def test_a_torn_line_is_scored_again(

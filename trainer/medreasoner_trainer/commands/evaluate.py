@@ -63,7 +63,7 @@ def evaluate(
         records_sha256=fingerprint(records),
     )
     ids = [record.id for record in records]
-    spread = on_ray(config, workers) if ray else Worker.from_config(config).work
+    spread = on_ray(config, workers) if ray else Worker.from_config(config, opened).work
     with _engine_log(out):
         summary, problems = evaluate_run(config, ids, spread, out, opened.problems, strict=strict)
     _tell(problems)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO, Final, Literal
+from typing import Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
@@ -144,7 +145,7 @@ class RunFolder:
         """
         make_folder(self.path)
         try:
-            file = self._cases.open("a+b")
+            file = self._cases.open("a+b", buffering=0)
         except OSError as error:
             raise ExportError(
                 f"{self._cases} cannot be written ({error.strerror}); choose another folder."
@@ -156,7 +157,7 @@ class RunFolder:
             file.truncate(_whole(file.read()))
             yield CaseWriter(file)
 
-    def _lock(self, file: BinaryIO) -> None:
+    def _lock(self, file: FileIO) -> None:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
@@ -186,20 +187,21 @@ class RunFolder:
 class CaseWriter:
     """Appends cases; one that was written survives a kill of this process."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: FileIO) -> None:
         self._file = file
 
     def add(self, case: Case) -> None:
-        """Write one line in one go.
+        """Append one line.
 
         Raises
         ------
         ExportError
             When the disk is full.
         """
+        rest = memoryview(case.model_dump_json().encode() + b"\n")
         try:
-            self._file.write(case.model_dump_json().encode() + b"\n")
-            self._file.flush()
+            while rest:
+                rest = rest[self._file.write(rest) :]
         except OSError as error:
             raise ExportError(
                 f"A case could not be written ({error.strerror}); make room and run the same "

@@ -82,6 +82,14 @@ def _extremes(
     return result
 
 
+def _to_show(failures: Sequence[Case]) -> list[Case]:
+    """What broke first, then refusals taken evenly from all of them."""
+    broken = [case for case in failures if not case.refused][:_FAILURES]
+    refused = [case for case in failures if case.refused]
+    room = _FAILURES - len(broken)
+    return broken + (refused[:: -(-len(refused) // room) or 1] if room else [])
+
+
 def write_report(folder: RunFolder, data: Path | None = None, picks: int = 3) -> Path:
     """Write `report.html` into a run's folder.
 
@@ -129,7 +137,7 @@ def write_report(folder: RunFolder, data: Path | None = None, picks: int = 3) ->
         interval=interval,
         extremes=extremes,
         faults=Counter(case.fault for case in failures).most_common(),
-        failures=pictures.cards(failures[:_FAILURES]),
+        failures=pictures.cards(_to_show(failures)),
         problems=folder.problems(),
         true_colour=f"rgb{TRUE}",
         predicted_colour=f"rgb{PREDICTED}",

@@ -57,14 +57,15 @@ class Worker:
         self._records = {record.id: record for record in data.records}
 
     @classmethod
-    def from_config(cls, config: RunConfig) -> Worker:
-        """Open data and engines as the configuration names them, in this process."""
+    def from_config(cls, config: RunConfig, data: DataSet | None = None) -> Worker:
+        """Make the engines, and open the data unless they are given, as configured."""
         answerer: Answerer = TrueAnswers()
         if config.crm != TRUE_PROMPTS:
             template = BUILT_IN[config.prompt.capitalize()]
             answerer = ReasonerAnswers(create_reasoner(config.crm), template)
         evaluator = Evaluator(answerer, create_segmenter(config.asm), config.prompt_mode)
-        return cls(open_data(Path(config.data), config.split), evaluator, config.seed)
+        data = data or open_data(Path(config.data), config.split)
+        return cls(data, evaluator, config.seed)
 
     def work(self, ids: Sequence[str]) -> Iterator[Outcome]:
         """Score the records with these ids, in order."""
