@@ -16,7 +16,9 @@ from typing import Any
 import pytest
 
 from medreasoner_trainer import cli
+from medreasoner_trainer.evaluation.cluster import RayWorker, outcome_from
 from medreasoner_trainer.evaluation.folder import RunFolder
+from napari_medreasoner.core.errors import MissingEngineError
 from tests.fakes import install
 from tests.trainer.small_data import write_small_data
 
@@ -236,13 +238,24 @@ def test_the_traceback_of_an_engine_goes_to_a_file(data: Path, tmp_path: Path) -
     assert "RuntimeError: no weights" in (tmp_path / "out" / "engines.log").read_text()
 
 
+def test_what_stops_a_ray_worker_is_told(data: Path, finished: Path) -> None:
+    config = RunFolder(finished).config()
+    ids = [case.id for case in RunFolder(finished).cases()][:2]
+    results = RayWorker(config.model_dump_json())({"id": ids})["result"]
+    assert [getattr(outcome_from(result), "id", None) for result in results] == ids
+    unknown = config.model_copy(update={"asm": "none"}).model_dump_json()
+    (stopped,) = RayWorker(unknown)({"id": ids})["result"]
+    with pytest.raises(MissingEngineError, match='no segmenter named "none"'):
+        outcome_from(stopped)
+
+
 @pytest.mark.skipif(importlib.util.find_spec("ray") is None, reason="Ray is not installed")
 def test_two_ray_workers_give_the_same_cases(data: Path, finished: Path, tmp_path: Path) -> None:
-    local = {name: text for name, text in environment().items() if name != "RAY_ADDRESS"}
+    here = {name: text for name, text in environment().items() if name != "RAY_ADDRESS"}
     subprocess.run(
         command(data, tmp_path, "--ray", "--workers", "2"),
         check=True,
         capture_output=True,
-        env=local,
+        env=here,
     )
     assert timeless(tmp_path) == timeless(finished)

@@ -5,31 +5,75 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from pydantic import TypeAdapter
 
 from medreasoner_trainer.evaluation.folder import RunConfig
 from medreasoner_trainer.evaluation.run import Outcome, Spread, Worker
-from napari_medreasoner.core.errors import EngineError, SettingsError
+from napari_medreasoner.core.errors import (
+    EngineError,
+    MedReasonerError,
+    SettingsError,
+    error_from_code,
+)
 
-__all__ = ["on_ray"]
+__all__ = ["RayWorker", "on_ray", "outcome_from"]
 
 _BATCH: Final = 8
 """Records that go to a worker at a time: what each has to do again, at most, after a kill."""
 
-_outcome: Final[TypeAdapter[Outcome]] = TypeAdapter(Outcome)
+
+class _Stopped(NamedTuple):
+    """An error of ours on the way from a worker; raised there, Ray would wrap it in its own."""
+
+    code: str
+    message: str
 
 
-class _RayWorker:
-    """A worker as Ray Data wants it: built once in its process, then called with batches."""
+_result: Final[TypeAdapter[Outcome | _Stopped]] = TypeAdapter(Outcome | _Stopped)
+
+
+class RayWorker:
+    """A worker as Ray Data wants it: kept in one process and called with batches.
+
+    Data and engines are opened with the first batch, so that what goes wrong there comes
+    back as a result too.
+
+    Parameters
+    ----------
+    config : str
+        JSON of the run's configuration.
+    """
 
     def __init__(self, config: str) -> None:
-        self._worker = Worker.from_config(RunConfig.model_validate_json(config))
+        self._config = RunConfig.model_validate_json(config)
+        self._worker: Worker | None = None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[bytes]]:
-        outcomes = self._worker.work([str(id_) for id_ in batch["id"]])
-        return {"outcome": [_outcome.dump_json(outcome) for outcome in outcomes]}
+        """Score the records whose ids are the column `id`; `outcome_from` reads the results."""
+        results: list[Outcome | _Stopped]
+        try:
+            if self._worker is None:
+                self._worker = Worker.from_config(self._config)
+            results = list(self._worker.work([str(id_) for id_ in batch["id"]]))
+        except MedReasonerError as error:
+            results = [_Stopped(error.code, str(error))]
+        return {"result": [_result.dump_json(result) for result in results]}
+
+
+def outcome_from(result: bytes) -> Outcome:
+    """Read one result of a worker.
+
+    Raises
+    ------
+    MedReasonerError
+        The one that stopped the worker.
+    """
+    outcome = _result.validate_json(result)
+    if isinstance(outcome, _Stopped):
+        raise error_from_code(*outcome)
+    return outcome
 
 
 def on_ray(config: RunConfig, workers: int) -> Spread:
@@ -63,7 +107,7 @@ def on_ray(config: RunConfig, workers: int) -> Spread:
     def spread(ids: Sequence[str]) -> Iterator[Outcome]:
         if not ids:
             return
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        ray.init(logging_level=logging.CRITICAL, log_to_driver=False)
         try:
             yield from _through_ray(config, ids, workers)
         except ray.exceptions.RayError as error:
@@ -84,15 +128,15 @@ def _through_ray(config: RunConfig, ids: Sequence[str], workers: int) -> Iterato
     gpus = ray.cluster_resources().get("GPU", 0)  # type: ignore[no-untyped-call]
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
-    logging.getLogger("ray.data").setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     blocks = -(-len(ids) // _BATCH)
     rows = ray.data.from_items([{"id": id_} for id_ in ids], override_num_blocks=blocks)
-    outcomes = rows.map_batches(
-        _RayWorker,
+    results = rows.map_batches(
+        RayWorker,
         fn_constructor_args=(config.model_dump_json(),),
         batch_size=_BATCH,
         num_gpus=min(1.0, gpus / workers),
         compute=ray.data.ActorPoolStrategy(size=min(workers, blocks)),
     )
-    for row in outcomes.iter_rows():
-        yield _outcome.validate_json(row["outcome"])
+    for row in results.iter_rows():
+        yield outcome_from(row["result"])
