@@ -1,0 +1,1 @@
+"""Commands of `medreasoner-train`, one module for each group."""
