@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.data import Problem, open_data
 from medreasoner_trainer.evaluation.case import PromptMode
 from medreasoner_trainer.evaluation.cluster import on_ray
@@ -116,12 +117,7 @@ def report(
     ] = 3,
 ) -> None:
     """Write RUN/report.html: one page with plots and pictures that opens from disk."""
-    try:
+    with train_extra():
         from medreasoner_trainer.evaluation.report import write_report
-    except ImportError as error:
-        raise SettingsError(
-            f"A package is not installed ({error.name}); install it with: "
-            "pip install 'napari-medreasoner[train]'"
-        ) from error
     path = write_report(RunFolder(run), data, picks)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB.")

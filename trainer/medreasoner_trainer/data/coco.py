@@ -137,7 +137,7 @@ def _place(annotation: dict[str, Any], width: int, height: int) -> tuple[list[An
 
 
 def save_coco(data: DataSet, folder: Path) -> None:
-    """Write `annotations.json` with run lengths, and images (bytes unchanged), into an empty folder.
+    """Write `annotations.json` (run lengths) and images (bytes unchanged) into an empty folder.
 
     Raises
     ------

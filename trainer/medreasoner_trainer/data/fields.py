@@ -87,11 +87,9 @@ def record_from(fields: Fields, stored_size: Callable[[], tuple[int, int]]) -> R
     ReadError
         When `stored_size` cannot read the image.
     """
-    known = fields.width and fields.height
-    size = (fields.width, fields.height) if known else stored_size()
-    drawn_on = fields.image_size or size
-    if fields.coord_space != "pixel":
-        drawn_on = (_SCALES[fields.coord_space],) * 2
+    size = (fields.width, fields.height) if fields.width and fields.height else stored_size()
+    scale = _SCALES.get(fields.coord_space)
+    drawn_on = (scale, scale) if scale else fields.image_size or size
     same = {name: getattr(fields, name) for name in _SAME}
     return Record.model_validate(
         same
@@ -104,27 +102,25 @@ def record_from(fields: Fields, stored_size: Callable[[], tuple[int, int]]) -> R
     )
 
 
-def _box(
-    bbox: tuple[float, ...], drawn_on: tuple[float, float], size: tuple[float, float]
-) -> Box:
+def _box(bbox: tuple[float, ...], drawn_on: tuple[float, float], size: tuple[int, int]) -> Box:
     x1, y1, x2, y2 = bbox
     if not (0 <= x1 < x2 <= drawn_on[0] and 0 <= y1 < y2 <= drawn_on[1]):
         raise ValueError(f"bbox: {list(bbox)} is empty or leaves the image")
     left, right = (round(x / drawn_on[0] * size[0]) for x in (x1, x2))
     top, bottom = (round(y / drawn_on[1] * size[1]) for y in (y1, y2))
     # A box of less than one pixel still covers the pixel it is in.
-    left, top = min(left, int(size[0]) - 1), min(top, int(size[1]) - 1)
+    left, top = min(left, size[0] - 1), min(top, size[1] - 1)
     return Box.from_corners(left, top, max(right, left + 1), max(bottom, top + 1))
 
 
 def _point(
-    point: tuple[float, float], drawn_on: tuple[float, float], size: tuple[float, float]
+    point: tuple[float, float], drawn_on: tuple[float, float], size: tuple[int, int]
 ) -> Point:
     for value, side in zip(point, drawn_on, strict=True):
-        if not 0 <= value <= side:
+        if not 0 <= value < side:
             raise ValueError(f"points: {list(point)} leaves the image")
     x, y = (
-        min(round(value / side * pixels), int(pixels) - 1)
+        min(round(value / side * pixels), pixels - 1)
         for value, side, pixels in zip(point, drawn_on, size, strict=True)
     )
     return Point(x=x, y=y)

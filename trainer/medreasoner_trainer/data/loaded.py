@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -35,6 +36,10 @@ class Loaded:
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
     pictures: Pictures
+
+    def with_records(self, records: Sequence[Record]) -> Loaded:
+        """The same pixels with other records; see `DataSet`."""
+        return replace(self, records=tuple(records))
 
     def image_file(self, record: Record) -> bytes:
         """The image as its file has it; see `DataSet`."""

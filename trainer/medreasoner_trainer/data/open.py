@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 from medreasoner_trainer.data.coco import ANNOTATIONS, read_coco
@@ -38,10 +37,10 @@ def open_data(path: Path, split: str | None = None, *, strict: bool = False) -> 
     data = _loaded(path, strict=strict)
     if split is None:
         return data
-    chosen = tuple(record for record in data.records if record.split == split)
+    chosen = [record for record in data.records if record.split == split]
     if not chosen:
         raise ReadError(f'{path} has no record of the split "{split}"; name another.')
-    return replace(data, records=chosen)
+    return data.with_records(chosen)
 
 
 def _loaded(path: Path, *, strict: bool) -> Loaded:

@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Annotated, Any, Final
 
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.parquet as pq  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
@@ -253,26 +253,27 @@ def _row(data: DataSet, record: Record) -> dict[str, Any]:
 @lru_cache(maxsize=1)
 def _schema() -> Any:
     """Arrow schema with the note by which `datasets` knows images, in its oldest spelling."""
-    texts = {key: pa.string() for key in _EXTRA}
-    kinds = texts | {"healthy": pa.bool_(), "width": pa.int64(), "height": pa.int64()}
-    pictures = pa.list_(pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    whole, text = pa.int64(), pa.string()
+    others: dict[str, pa.DataType] = {"healthy": pa.bool_(), "width": whole, "height": whole}
+    kinds = [(key, others.get(key, text)) for key in _EXTRA]
+    pictures = pa.list_(pa.struct([("bytes", pa.binary()), ("path", pa.string())]))
     schema = pa.schema(
         {
-            "data_source": pa.string(),
-            "prompt": pa.list_(pa.struct({"role": pa.string(), "content": pa.string()})),
+            "data_source": text,
+            "prompt": pa.list_(pa.struct([("role", text), ("content", text)])),
             "images": pictures,
             "masks": pictures,
-            "reward_model": pa.struct({"ground_truth": pa.string()}),
+            "reward_model": pa.struct([("ground_truth", text)]),
             "extra_info": pa.struct(kinds),
         }
     )
-    text = {"dtype": "string", "_type": "Value"}
+    note = {"dtype": "string", "_type": "Value"}
     features = {
-        "data_source": text,
-        "prompt": [{"role": text, "content": text}],
+        "data_source": note,
+        "prompt": [{"role": note, "content": note}],
         "images": [{"_type": "Image"}],
         "masks": [{"_type": "Image"}],
-        "reward_model": {"ground_truth": text},
-        "extra_info": {key: {"dtype": str(kinds[key]), "_type": "Value"} for key in kinds},
+        "reward_model": {"ground_truth": note},
+        "extra_info": {key: {"dtype": str(kind), "_type": "Value"} for key, kind in kinds},
     }
     return schema.with_metadata({"huggingface": json.dumps({"info": {"features": features}})})

@@ -92,7 +92,7 @@ def suffix_of(data: bytes, name: str) -> str:
 
 
 def encode_mask(mask: NDArray[np.bool_]) -> bytes:
-    """Write a mask of shape (row, column) as a grey PNG of 0 and 255, as U-MRG's evaluation reads."""
+    """Write a mask of shape (row, column) as a grey PNG of 0 and 255, as U-MRG has them."""
     buffer = BytesIO()
-    Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(buffer, "PNG", optimize=True)
+    Image.fromarray(mask.astype(np.uint8) * np.uint8(255)).save(buffer, "PNG")
     return buffer.getvalue()

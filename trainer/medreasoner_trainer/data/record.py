@@ -102,6 +102,10 @@ class DataSet(Protocol):
         """The records left out, and why."""
         ...
 
+    def with_records(self, records: Sequence[Record]) -> DataSet:
+        """The same pixels with other records: some of these, or these with other texts."""
+        ...
+
     def image_file(self, record: Record) -> bytes:
         """The image as its file has it: PNG, JPEG or TIFF.
 

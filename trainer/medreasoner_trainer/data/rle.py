@@ -91,7 +91,7 @@ def _filled(runs: object, width: int, height: int) -> NDArray[np.bool_]:
     whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
     if not isinstance(runs, list) or not whole or sum(runs) != width * height:
         raise ReadError(
-            f"The run lengths do not fill the image of {width} x {height} pixels; export them again."
+            f"The run lengths do not fill the image of {width} x {height} pixels; export again."
         )
     inside = np.arange(len(runs)) % 2 == 1
     return np.repeat(inside, runs).reshape(width, height).T

@@ -9,7 +9,7 @@ from typing import Final
 from medreasoner_trainer.data.pixels import suffix_of
 from medreasoner_trainer.data.record import DataSet, Record
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging.writers.atomic import make_folder, write_bytes
+from napari_medreasoner.imaging.writers.atomic import make_folder
 
 __all__ = ["PictureFolder", "new_folder"]
 
@@ -80,5 +80,11 @@ class PictureFolder:
             name = f"{below}/{hashlib.sha256(content).hexdigest()[:_DIGITS]}{suffix}"
         path = self._folder / name
         make_folder(path.parent)
-        write_bytes(path, content)
+        try:
+            # Plainly: the folder is new, and no data set before its list of records is written.
+            path.write_bytes(content)
+        except OSError as error:
+            raise ExportError(
+                f"{path} cannot be written ({error.strerror}); free space."
+            ) from error
         return name
