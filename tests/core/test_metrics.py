@@ -6,7 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_medreasoner.core.geometry import Box, Point
-from napari_medreasoner.core.metrics import box_iou, dice, points_dice
+from napari_medreasoner.core.metrics import (
+    box_iou,
+    corners_iou,
+    dice,
+    points_dice,
+    points_dice_released,
+)
 
 point = st.builds(Point, x=st.integers(0, 100), y=st.integers(0, 100))
 pair = st.tuples(point, point)
@@ -71,3 +77,29 @@ def test_points_without_extent() -> None:
     here, there = Point(x=1, y=1), Point(x=2, y=1)
     assert points_dice((here, here), (here, here)) == 1
     assert points_dice((here, here), (there, there)) == 0
+
+
+@given(pair, pair)
+def test_the_released_points_dice_is_twice_the_jaccard(
+    a: tuple[Point, Point], b: tuple[Point, Point]
+) -> None:
+    value, true = points_dice_released(a, b), points_dice(a, b)
+    assert 0 <= value <= 2 + 1e-9
+    assert points_dice_released(a, a) == pytest.approx(2)
+    if a[0] != a[1] and b[0] != b[1]:
+        # A Dice of D is a Jaccard of D/(2-D).
+        assert value == pytest.approx(2 * true / (2 - true), abs=1e-3)
+
+
+def test_circles_that_touch_from_inside() -> None:
+    """Radius 5 in radius 10, touching: the cosines of the lens are 1 but for rounding."""
+    outer = (Point(x=0, y=0), Point(x=12, y=16))
+    inner = (Point(x=0, y=0), Point(x=6, y=8))
+    assert points_dice(outer, inner) == pytest.approx(2 * 25 / (100 + 25))
+    assert points_dice_released(outer, inner) == pytest.approx(2 * 25 / 100, abs=1e-5)
+
+
+def test_corners_need_not_be_whole_or_in_order() -> None:
+    assert corners_iou((0, 0, 1, 1), (0.5, 0, 1.5, 1)) == pytest.approx(1 / 3)
+    assert corners_iou((0, 0, 9, 9), (0, 0, 9, 4), extent=1) == pytest.approx(0.5)
+    assert corners_iou((9, 9, 0, 0), (0, 0, 9, 9)) == 0

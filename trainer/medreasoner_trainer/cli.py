@@ -12,6 +12,7 @@ import typer
 from medreasoner_trainer.commands import evaluate
 from medreasoner_trainer.commands.data import data_app
 from medreasoner_trainer.commands.extra import train_extra
+from medreasoner_trainer.commands.score import score
 from napari_medreasoner.core.errors import MedReasonerError
 
 __all__ = ["app", "main"]
@@ -21,6 +22,7 @@ app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.tables)
 app.command()(evaluate.report)
 app.add_typer(data_app, name="data")
+app.command()(score)
 
 
 def _show_version(wanted: bool) -> None:

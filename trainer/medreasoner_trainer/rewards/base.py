@@ -11,8 +11,8 @@ from medreasoner_trainer.rewards.points import straight_distance
 from medreasoner_trainer.rewards.truth import Truth
 from medreasoner_trainer.rewards.variants import Variant
 from napari_medreasoner.core.errors import AnswerError
-from napari_medreasoner.core.grounding import Forgiven, Reading
 from napari_medreasoner.core.metrics import corners_iou
+from napari_medreasoner.core.reading import Forgiven, Reading
 
 __all__ = ["BASE", "base_components"]
 

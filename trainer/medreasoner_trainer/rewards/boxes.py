@@ -45,9 +45,8 @@ def alignment_distance(box: Corners, truth: Corners) -> float:
 
 def scale_distance(box: Corners, truth: Corners) -> float:
     """How far area A and aspect ratio R are off: hypot(Δ ln A, Δ ln R) (paper, Eq. 4 and 17)."""
-    width, height = box[2] - box[0], box[3] - box[1]
-    wide, high = width / (truth[2] - truth[0]), height / (truth[3] - truth[1])
-    across, down = log(wide), log(high)
+    across = log(box[2] - box[0]) - log(truth[2] - truth[0])
+    down = log(box[3] - box[1]) - log(truth[3] - truth[1])
     return hypot(across + down, across - down)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from medreasoner_trainer.rewards.variants import Variant
 from napari_medreasoner.core.errors import AnswerError
-from napari_medreasoner.core.grounding import AnswerFault, Forgiven, Reading
+from napari_medreasoner.core.reading import AnswerFault, Forgiven, Layout, Reading
 
 __all__ = ["accepted", "answer_level", "think_level"]
 
@@ -37,9 +37,11 @@ def think_level(reading: Reading, variant: Variant) -> float:
     In the paper variant it also takes a text of exactly one think and one answer block to
     reach 1; with anything else around them it stays at 0.2.
     """
-    if not reading.thought:
+    if reading.places.thought < 0:
         return 0.0
-    return 1.0 if reading.trace and reading.layout >= variant.layout else 0.2
+    # A layout takes a search of the text, so only where one is asked for.
+    laid_out = variant.layout is Layout.SCATTERED or reading.layout >= variant.layout
+    return 1.0 if reading.trace and laid_out else 0.2
 
 
 def answer_level(reading: Reading) -> float:
@@ -48,7 +50,8 @@ def answer_level(reading: Reading) -> float:
     0 no answer block; 0.2 not a JSON object; 0.4 a key is missing, or box and points are
     both malformed; 0.6 one of them is; 1 four and two times two finite numbers.
     """
-    faults = [part.fault for part in reading[-2:] if isinstance(part, AnswerError)]
+    bbox, points = reading.bbox, reading.points
+    faults = [part.fault for part in (bbox, points) if isinstance(part, AnswerError)]
     if not faults:
         return 1.0
     by_default = 0.6 if len(faults) == 1 else 0.4

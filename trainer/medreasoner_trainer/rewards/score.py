@@ -10,7 +10,7 @@ from medreasoner_trainer.rewards.smooth import SMOOTH, smooth_components
 from medreasoner_trainer.rewards.truth import Truth
 from medreasoner_trainer.rewards.variants import RELEASED, Variant
 from napari_medreasoner.core.errors import AnswerError
-from napari_medreasoner.core.grounding import Reading, read_answer
+from napari_medreasoner.core.reading import Reading, read_answer
 
 __all__ = ["PRESETS", "Preset", "score"]
 
@@ -89,7 +89,7 @@ def _reading_over(reading: Reading, width: int, height: int) -> Reading:
     if not isinstance(points, AnswerError):
         (ax, ay), (bx, by) = points
         points = (ax / width, ay / height), (bx / width, by / height)
-    return Reading(*reading[:4], bbox, points)
+    return Reading(*reading[:3], bbox, points)
 
 
 def _truth_over(truth: Truth, width: int, height: int) -> Truth:

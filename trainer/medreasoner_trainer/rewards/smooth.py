@@ -23,8 +23,8 @@ from medreasoner_trainer.rewards.truth import Truth
 from medreasoner_trainer.rewards.variants import Variant
 from napari_medreasoner.core.errors import AnswerError
 from napari_medreasoner.core.geometry import Corners, Pair
-from napari_medreasoner.core.grounding import Reading
 from napari_medreasoner.core.metrics import corners_iou
+from napari_medreasoner.core.reading import Reading
 
 __all__ = ["SMOOTH", "smooth_components"]
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from napari_medreasoner.core.errors import InputError
 from napari_medreasoner.core.geometry import Corners, Pair
 
 __all__ = ["Truth"]
+
+_FAR: Final = 2**31
+_LEAST_SIDE: Final = 1e-3
+"""Pixels."""
 
 
 class Truth(NamedTuple):
@@ -34,12 +37,13 @@ class Truth(NamedTuple):
         Raises
         ------
         InputError
-            When the box has no area, a number is not finite, or the image has no size.
+            When a number lies far outside any image, the box has no area, or the image no size.
         """
-        if not all(map(isfinite, (*self.box, *self.points[0], *self.points[1]))):
-            raise InputError("The true box or points hold a number that is not finite.")
-        if self.box[0] >= self.box[2] or self.box[1] >= self.box[3]:
+        x1, y1, x2, y2 = self.box
+        if not all(abs(number) < _FAR for number in (*self.box, *self.points[0], *self.points[1])):
+            raise InputError("The true box or points hold a number far outside any image.")
+        if min(x2 - x1, y2 - y1) < _LEAST_SIDE:
             raise InputError(f"The true box {list(self.box)} has no area.")
-        if self.image_size is not None and min(self.image_size) < 1:
-            raise InputError(f"An image of {self.image_size} pixels has no size.")
+        if self.image_size is not None and not all(0 < side < _FAR for side in self.image_size):
+            raise InputError(f"No image has the size {list(self.image_size)}.")
         return self

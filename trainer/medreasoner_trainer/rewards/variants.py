@@ -8,8 +8,8 @@ from math import exp, log, log1p
 from typing import Final
 
 from napari_medreasoner.core.geometry import Pair
-from napari_medreasoner.core.grounding import Forgiven, Layout
 from napari_medreasoner.core.metrics import circles_dice, circles_dice_released
+from napari_medreasoner.core.reading import Forgiven, Layout
 
 __all__ = ["PAPER", "RELEASED", "VARIANTS", "Fall", "Rise", "Thresholds", "Variant"]
 
