@@ -9,7 +9,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from medreasoner_trainer.records import read_records
 from PIL import Image
 
 from medreasoner_trainer import cli, fit
