@@ -21,7 +21,7 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "trainer"))
 
-from medreasoner_trainer.records import Record, read_image, read_mask, read_records
+from medreasoner_trainer.data import DataSet, Record, open_data
 from napari_medreasoner.core.geometry import Box, Prompts
 from napari_medreasoner.core.grounding import parse_answer
 from napari_medreasoner.core.metrics import box_iou, dice
@@ -70,11 +70,17 @@ def engines() -> tuple[PriorReasoner, ClassicalSegmenter]:
     return PriorReasoner(), ClassicalSegmenter()
 
 
+@cache
+def data() -> DataSet:
+    """The data set, opened once for each process."""
+    return open_data(Path(os.environ["MEDREASONER_SHARED"]) / "data" / "umrg_mini", strict=True)
+
+
 def centre_priors(records: list[Record]) -> CentrePriors:
     """Mean box of each category and modality, in fractions of the image."""
     boxes: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
     for record in records:
-        height, width = read_image(record).shape[:2]
+        width, height = record.image_size
         x1, y1, x2, y2 = record.box.corners
         boxes[record.category, record.modality].append(
             (x1 / width, y1 / height, x2 / width, y2 / height)
@@ -86,7 +92,7 @@ def score(task: tuple[Record, tuple[float, ...] | None]) -> Row:
     """Run both engines on one record."""
     record, centre = task
     reasoner, segmenter = engines()
-    image, mask = read_image(record), read_mask(record)
+    image, mask = data().image(record), data().mask(record)
     height, width = mask.shape
     start = perf_counter()
     text = "".join(reasoner.stream(ReasonerInput(image, record.category, [], record.modality)))
@@ -147,8 +153,8 @@ def main() -> None:
     if not os.environ.get("MEDREASONER_SHARED") or not folder.is_dir():
         print("MEDREASONER_SHARED does not name a folder with data/umrg_mini; nothing to score.")
         return
-    records = read_records(folder, split)
-    centres = centre_priors(read_records(folder, "train"))
+    records = [record for record in data().records if record.split == split]
+    centres = centre_priors([record for record in data().records if record.split == "train"])
     tasks = [(record, centres.get((record.category, record.modality))) for record in records]
     with Pool(2) as pool:
         rows = pool.map(score, tasks, chunksize=4)

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 
 from medreasoner_trainer import cli, fit
+from medreasoner_trainer.data import open_data
 from medreasoner_trainer.priors import derive_priors
-from medreasoner_trainer.records import read_records
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.masks import box_of_mask, key_points_of_mask
 from napari_medreasoner.engines.embedded.evidence import box_of, thumbnail
@@ -33,6 +33,7 @@ def write_data(folder: Path, images: int) -> None:
         Image.fromarray(mask).save(folder / f"{number}-mask.png")
         first, second = key_points_of_mask(mask)
         record = {
+            "id": f"{number}",
             "image": f"{number}.png",
             "mask": f"{number}-mask.png",
             "modality": "Dermoscopy",
@@ -69,7 +70,11 @@ def test_a_fitted_model_separates() -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(None, "holds no readable records.jsonl"), ("{}", "Line 1"), ("", "no record of the split")],
+    [
+        (None, "holds no data set"),
+        ("{}", "Record 1 of records.jsonl"),
+        ("", "no record of the split"),
+    ],
 )
 def test_a_wrong_folder(tmp_path: Path, content: str | None, message: str) -> None:
     if content is not None:
@@ -104,7 +109,7 @@ def test_shipped_numbers_are_of_the_data_set() -> None:
     folder = Path(os.environ.get("MEDREASONER_SHARED", "")) / "data" / "umrg_mini"
     if not os.environ.get("MEDREASONER_SHARED") or not folder.is_dir():
         pytest.skip("MEDREASONER_SHARED names no folder with data/umrg_mini")
-    records = read_records(folder, "train")
+    records = open_data(folder, "train").records
     priors = load_priors()
     assert priors.provenance.records == len(records)
     used = [prior.images for found in priors.structures.values() for prior in found.values()]

@@ -9,12 +9,19 @@ from typing import Annotated
 
 import typer
 
+from medreasoner_trainer.commands import evaluate
+from medreasoner_trainer.commands.data import data_app
+from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.commands.score import score
-from napari_medreasoner.core.errors import MedReasonerError, SettingsError
+from napari_medreasoner.core.errors import MedReasonerError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
+app.command("eval")(evaluate.evaluate)
+app.command()(evaluate.tables)
+app.command()(evaluate.report)
+app.add_typer(data_app, name="data")
 app.command()(score)
 
 
@@ -40,13 +47,8 @@ def priors(
     output: Annotated[Path, typer.Option(help="File to write, such as priors.json.")],
 ) -> None:
     """Derive what the prior reasoner knows from the training split of a data set."""
-    try:
+    with train_extra():
         from medreasoner_trainer.priors import derive_priors, write_priors
-    except ImportError as error:
-        raise SettingsError(
-            f"A package is not installed ({error.name}); install it with: "
-            "pip install 'napari-medreasoner[train]'"
-        ) from error
     derived = derive_priors(data)
     write_priors(derived, output)
     where = derived.provenance

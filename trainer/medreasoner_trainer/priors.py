@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from medreasoner_trainer.records import read_records
+from medreasoner_trainer.data import open_data
 from medreasoner_trainer.structures import fit_structures
 from napari_medreasoner.core.errors import ExportError
 from napari_medreasoner.engines.embedded.priors import Priors, Provenance
@@ -20,14 +20,15 @@ def derive_priors(folder: Path) -> Priors:
     Parameters
     ----------
     folder : Path
-        Holds `records.jsonl`, images and masks.
+        Of the data set.
 
     Raises
     ------
     ReadError
         When the folder is not such a data set or a file in it is damaged.
     """
-    records = read_records(folder, _SPLIT)
+    data = open_data(folder, _SPLIT, strict=True)
+    records = data.records
     return Priors(
         provenance=Provenance(
             data=folder.resolve().name,
@@ -36,7 +37,7 @@ def derive_priors(folder: Path) -> Priors:
             images=len({record.image for record in records}),
             command="medreasoner-train priors",
         ),
-        structures=fit_structures(records),
+        structures=fit_structures(data),
     )
 
 

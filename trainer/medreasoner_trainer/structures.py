@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
+from medreasoner_trainer.data import DataSet, Record
 from medreasoner_trainer.fit import fit_logistic, fit_ridge
-from medreasoner_trainer.records import Record, read_image, read_mask
 from napari_medreasoner.engines.embedded.evidence import (
     STRATEGIES,
     Floats,
@@ -73,7 +73,7 @@ class _Fitted:
     overlaps: Floats
 
 
-def fit_structures(records: list[Record]) -> dict[str, dict[str, StructurePrior]]:
+def fit_structures(data: DataSet) -> dict[str, dict[str, StructurePrior]]:
     """Fit every structure in every modality it occurs in.
 
     Raises
@@ -82,9 +82,9 @@ def fit_structures(records: list[Record]) -> dict[str, dict[str, StructurePrior]
         When an image or mask cannot be read.
     """
     examples: dict[tuple[str, str], list[_Example]] = defaultdict(list)
-    for record in records:
+    for record in data.records:
         category = _POOLED.get(record.category, record.category)
-        examples[category, record.modality].append(_example(record))
+        examples[category, record.modality].append(_example(data, record))
     fitted = {key: _fit_structure(found) for key, found in sorted(examples.items())}
     common = np.concatenate([one.overlaps for one in fitted.values()]).mean(axis=0)
     structures: dict[str, dict[str, StructurePrior]] = defaultdict(dict)
@@ -93,13 +93,13 @@ def fit_structures(records: list[Record]) -> dict[str, dict[str, StructurePrior]
     return dict(structures)
 
 
-def _example(record: Record) -> _Example:
-    pixels = read_image(record)
+def _example(data: DataSet, record: Record) -> _Example:
+    pixels = data.image(record)
     image = thumbnail(pixels)
     height, width = pixels.shape[:2]
     corners = np.asarray(record.box.corners, np.float32)
     box = (corners / np.asarray([width, height, width, height])).astype(np.float32)
-    mask = resampled(read_mask(record).astype(np.float32), image.grey.shape) > 0.5
+    mask = resampled(data.mask(record).astype(np.float32), image.grey.shape) > 0.5
     return _Example(image, mask, box, placement_of(box), record.group)
 
 

@@ -1,1 +1,1 @@
-"""The commands of `medreasoner-train`, one module each."""
+"""Commands of `medreasoner-train`, one module for each group."""

@@ -24,6 +24,7 @@ Tier = Literal["open", "noncommercial", "unstated"]
 """What may be done with an image; see the data set's own licences."""
 
 _Name = Annotated[str, StringConstraints(min_length=1, max_length=500)]
+_Split = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]*$", max_length=50)]
 
 
 class Record(BaseModel):
@@ -56,7 +57,7 @@ class Record(BaseModel):
     group : str
         Patient or image that records share; no group may cross a split. Empty: the image itself.
     split : str
-        As in "train", "val" and "test"; empty when not assigned.
+        As in "train", "val" and "test", of letters, digits, "_" and "-"; empty when not assigned.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -77,7 +78,7 @@ class Record(BaseModel):
     licence: str = ""
     tier: Tier = "unstated"
     group: str = ""
-    split: str = ""
+    split: _Split = ""
 
 
 class Problem(NamedTuple):
@@ -99,6 +100,20 @@ class DataSet(Protocol):
     @property
     def problems(self) -> Sequence[Problem]:
         """The records left out, and why."""
+        ...
+
+    def with_records(self, records: Sequence[Record]) -> DataSet:
+        """The same pixels with other records: some of these, or these with other texts."""
+        ...
+
+    def image_file(self, record: Record) -> bytes:
+        """The image as its file has it: PNG, JPEG or TIFF.
+
+        Raises
+        ------
+        ReadError
+            When it cannot be read.
+        """
         ...
 
     def image(self, record: Record) -> NDArray[np.uint8]:
