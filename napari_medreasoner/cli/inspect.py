@@ -1,4 +1,4 @@
-"""`medreasoner inspect` and `medreasoner convert`: what a file holds, and the same as NIfTI."""
+"""`medreasoner inspect`: what a file holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_medreasoner.imaging import Volume, read_sandboxed, write_image
+from napari_medreasoner.imaging import Volume, read_sandboxed
 from napari_medreasoner.imaging.orientation import axis_letters
 
-__all__ = ["Series", "Single", "convert", "inspect"]
+__all__ = ["Series", "Single", "inspect"]
 
 Series = Annotated[int | None, typer.Option(min=1, help="Which series of a DICOM folder, from 1.")]
 Single = Annotated[
@@ -57,14 +57,3 @@ def inspect(
     for name, value in card.items():
         table.add_row(name.replace("_", " "), json.dumps(value))
     Console().print(table)
-
-
-def convert(
-    source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
-    target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
-    series: Series = None,
-    single: Single = None,
-) -> None:
-    """Write an image or a mask as NIfTI, on the grid it is on."""
-    write_image(target, read_sandboxed(source, series=series, single=single))
-    sys.stdout.write(f"Wrote {target}.\n")
