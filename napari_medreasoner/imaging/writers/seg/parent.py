@@ -19,7 +19,7 @@ from napari_medreasoner.imaging.sandbox.parent import _environment, _kill
 from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 from napari_medreasoner.imaging.writers.file_grid import in_file_order
-from napari_medreasoner.imaging.writers.seg.order import Description, Order, send
+from napari_medreasoner.imaging.writers.seg.order import NO_ROOM, Description, Order, send
 from napari_medreasoner.imaging.writers.segment import Segment
 
 __all__ = ["write_seg"]
@@ -124,6 +124,8 @@ def _run(request: IO[bytes], answer: IO[bytes]) -> None:
         reason = f"its maker ended with {code}"
         if code in (-signal.SIGALRM, -signal.SIGXCPU):
             reason = f"it took longer than {_SECONDS:g} s"
+        if code == NO_ROOM:
+            reason = "the disk of the temporary files is full"
         raise ExportError(
             f"The DICOM segmentation could not be made, since {reason}; what was there before is "
             "unchanged."
