@@ -74,7 +74,8 @@ def test_a_full_disk_is_told_and_the_old_file_survives(tmp_path: Path, name: str
     target.parent.mkdir()
     target.write_bytes(b"the old one")
     # A process of its own: the limit would hold for pytest's own output too.
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(target), str(source)]
+    # -B: compiled modules that the limit cuts short would stay.
+    command = [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("what was there before is unchanged.")

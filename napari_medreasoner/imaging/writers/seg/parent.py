@@ -24,7 +24,10 @@ from napari_medreasoner.imaging.writers.segment import Segment
 
 __all__ = ["write_seg"]
 
-_COMMAND: Final = (sys.executable, "-P", "-m", "napari_medreasoner.imaging.writers.seg.child")
+_COMMAND: Final = (sys.executable, "-PB", "-m", "napari_medreasoner.imaging.writers.seg.child")
+"""-P, so that a file named like a module in the current folder is not run; -B, as Python keeps a
+compiled module that a full disk has cut short, and fails on it from then on."""
+
 _MEMORY: Final = 6 * 2**30
 _SECONDS: Final = 120.0
 _LINE: Final = 2**16
