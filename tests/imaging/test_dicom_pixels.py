@@ -9,7 +9,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import napari_medreasoner.imaging.readers.dicom.pixels as pixels
+import napari_medreasoner.imaging.readers.dicom.decoding as decoding
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.file import (
     read_dicom,
@@ -66,25 +66,6 @@ def test_intensities_are_whole_where_they_can_be(
     assert np.array_equal(volume.array, stored * float(slope or 1) + float(intercept or 0))
 
 
-@pytest.mark.parametrize(
-    ("tags", "window"),
-    [
-        ({"WindowCenter": [40, 600], "WindowWidth": [400, 1500]}, (-160.0, 239.0)),
-        (
-            {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"},
-            (-160.0, 240.0),
-        ),
-        ({"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"}, (-160.0, 240.0)),
-        ({"WindowCenter": 40, "WindowWidth": 0}, None),
-        ({"WindowCenter": 40}, None),
-    ],
-)
-def test_the_window_the_file_asks_for(tmp_path: Path, tags: Any, window: Any) -> None:
-    volume = read_dicom(save(tmp_path / "a.dcm", header((0, 0, 0), **tags), stored_slice(0)))
-    assert volume.window == window
-    assert any("SIGMOID" in note for note in volume.warnings) == ("SIGMOID" in tags.values())
-
-
 @pytest.mark.parametrize("planar", [0, 1])
 def test_rgb_of_either_planar_configuration(tmp_path: Path, planar: int) -> None:
     rgb = np.arange(90, dtype=np.uint8).reshape(ROWS, COLUMNS, 3)
@@ -129,7 +110,7 @@ def test_deflated() -> None:
 
 
 def test_a_missing_codec_names_the_transfer_syntax(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "_PLUGINS", ())
+    monkeypatch.setattr(decoding, "_PLUGINS", ())
     with pytest.raises(ReadError, match=r"MR_small_jp2klossless\.dcm .*JPEG 2000"):
         read_dicom(bundled("MR_small_jp2klossless.dcm"))
 
@@ -144,5 +125,5 @@ def test_run_lengths_are_decoded_by_pydicom_even_where_others_could(
         monkeypatch.setitem(RLELosslessDecoder._available, label, crash)
     assert "gdcm" in RLELosslessDecoder.available_plugins
     assert read_dicom(bundled("MR_small_RLE.dcm")).array.shape == (64, 64)
-    assert pixels._plugins(RLELossless, "a") == ["pydicom"]
-    assert "gdcm" not in pixels._plugins(JPEG2000Lossless, "a")
+    assert decoding._plugins(RLELossless, "a") == ["pydicom"]
+    assert "gdcm" not in decoding._plugins(JPEG2000Lossless, "a")

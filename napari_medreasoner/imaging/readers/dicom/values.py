@@ -1,6 +1,6 @@
-"""What a DICOM header says of the pixels: per frame or per file, rescale, window, modality.
+"""What a DICOM header says of the pixels: per frame or per file, rescale and modality.
 
-Standard: DICOM PS3.3 C.7.6.16 (functional groups), C.11.1 (rescale) and C.11.2 (VOI LUT).
+Standard: DICOM PS3.3 C.7.6.16 (functional groups) and C.11.1 (rescale).
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.tag import Tag
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import GREYS
@@ -23,12 +24,13 @@ __all__ = [
     "modality_of",
     "numbers",
     "scaling_of",
-    "window_of",
 ]
 
 Scaling = tuple[float, float]
 """Rescale slope and intercept: intensity = stored * slope + intercept."""
 
+_PER_FRAME: Final = Tag("PerFrameFunctionalGroupsSequence")
+_SHARED: Final = Tag("SharedFunctionalGroupsSequence")
 _MODALITIES: Final = {
     "CT": "CT",
     "MR": "MRI",
@@ -79,10 +81,10 @@ def frame_value(ds: Dataset, frame: int, sequence: str, keyword: str) -> Any:
     sequence, keyword : str
         As in "PlanePositionSequence", "ImagePositionPatient".
     """
-    own = ds.get("PerFrameFunctionalGroupsSequence") or ()
-    shared = ds.get("SharedFunctionalGroupsSequence") or ()
-    for group in (*own[frame : frame + 1], *shared[:1]):
-        item = group.get(sequence)
+    for tag, number in ((_PER_FRAME, frame), (_SHARED, 0)):
+        # Looked for by tag: this is asked for every value of every file of a series.
+        groups = ds[tag].value if tag in ds else ()
+        item = groups[number].get(sequence) if number < len(groups) else None
         if item and item[0].get(keyword) not in (None, ""):
             return item[0].get(keyword)
     return ds.get(keyword)
@@ -126,8 +128,12 @@ def intensities(frames: Sequence[NDArray[Any]], scalings: Sequence[Scaling]) -> 
     else:
         dtype = np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
     result = np.empty((len(frames), *frames[0].shape), dtype)
+    wide = np.int64 if dtype.kind in "iu" else np.float64
     for target, frame, (slope, intercept) in zip(result, frames, scalings, strict=True):
-        target[...] = frame.astype(np.float64) * slope + intercept
+        scaled = frame
+        if slope != 1:
+            scaled = np.multiply(frame, wide(slope), dtype=wide, casting="unsafe")
+        np.add(scaled, wide(intercept), out=target, dtype=wide, casting="unsafe")
     return result
 
 
@@ -145,35 +151,6 @@ def _holding(
         if limits.min <= min(ends) and max(ends) <= limits.max:
             return candidate
     return np.dtype(np.float64)
-
-
-def window_of(ds: Dataset, frame: int, name: str) -> tuple[tuple[float, float] | None, str]:
-    """Intensities a frame asks to be shown as black and as white, and a warning or "".
-
-    The first of several windows is taken. DICOM's LINEAR maps centre - 0.5 -+ (width - 1) / 2,
-    LINEAR_EXACT centre -+ width / 2 (PS3.3 C.11.2.1.2 and C.11.2.1.3.2).
-    """
-    sequence = "FrameVOILUTSequence"
-    found = [
-        _first(frame_value(ds, frame, sequence, word)) for word in ("WindowCenter", "WindowWidth")
-    ]
-    centre, width = (numbers(value, 1, "a window", name) for value in found)
-    if centre is None or width is None or width[0] <= 0:
-        table = "VOILUTSequence" in ds
-        return None, f"{name} asks for a table of grey values, which is not used." if table else ""
-    function = str(frame_value(ds, frame, sequence, "VOILUTFunction") or "LINEAR")
-    warning = ""
-    if function == "SIGMOID":
-        warning = f"{name} asks for a curved (SIGMOID) window; a straight one is used."
-    if function != "LINEAR" or width[0] < 2:
-        return (centre[0] - width[0] / 2, centre[0] + width[0] / 2), warning
-    half = (width[0] - 1) / 2
-    return (centre[0] - 0.5 - half, centre[0] - 0.5 + half), warning
-
-
-def _first(value: Any) -> Any:
-    several = hasattr(value, "__iter__") and not isinstance(value, str)
-    return next(iter(value), None) if several else value
 
 
 def modality_of(ds: Dataset) -> str:
