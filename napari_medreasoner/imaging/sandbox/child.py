@@ -7,6 +7,7 @@ voxels. With the word ``warm`` it imports the usual readers before it looks at s
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -65,7 +66,7 @@ def _lower(kind: int, soft: int, hard: int) -> None:
 def _ran_out(error: BaseException | None) -> bool:
     """Whether memory was short; readers wrap what their libraries raise."""
     while error is not None:
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -119,7 +120,6 @@ def _answer(request: dict[str, Any], answer_to: int) -> None:
 def _import_readers() -> None:
     """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
     import PIL.Image
-
 
     PIL.Image.init()
 

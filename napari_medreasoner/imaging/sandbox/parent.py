@@ -211,7 +211,9 @@ def _reply(stream: BufferedReader[Incoming], kind: TypeAdapter[_M | Failure]) ->
     return reply
 
 
-def _array(stream: BufferedReader[Incoming], shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
+def _array(
+    stream: BufferedReader[Incoming], shape: tuple[int, ...], dtype: str = "uint8"
+) -> NDArray[Any]:
     """The array that follows a header; EOFError when there are too few bytes."""
     array = np.empty(shape, dtype)
     raw = array.reshape(-1).view(np.uint8)
