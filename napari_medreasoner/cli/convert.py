@@ -10,7 +10,7 @@ from typing import Annotated, Final
 import numpy as np
 import typer
 
-from napari_medreasoner.cli.inspect import Series, Single
+from napari_medreasoner.cli.inspect import Single, WhichPart
 from napari_medreasoner.core.errors import ImageError, SettingsError
 from napari_medreasoner.imaging import (
     Segment,
@@ -41,12 +41,12 @@ def convert(
         Path | None,
         typer.Option(help="Image that lies on the same grid: the result gets its file's axes."),
     ] = None,
-    series: Series = None,
+    part: WhichPart = None,
     single: Single = None,
 ) -> None:
     """Write an image or a mask in another format, voxel for voxel, never resampled.
 
-    With --like, --series and --single choose in that image.
+    With --like, --part and --single choose in that image.
     """
     is_seg = target.name.lower().endswith(_SEGMENTATION)
     if is_seg and like is None:
@@ -54,10 +54,10 @@ def convert(
             "A DICOM segmentation needs the DICOM series the mask belongs to; name it with --like."
         )
     if like is None:
-        volume = read_sandboxed(source, series=series, single=single)
+        volume = read_sandboxed(source, part=part, single=single)
     else:
         shown = read_sandboxed(source)
-        volume = _on_grid(shown, read_sandboxed(like, series=series, single=single))
+        volume = _on_grid(shown, read_sandboxed(like, part=part, single=single))
     if is_seg:
         write_segments(target, _segments(volume), volume)
     else:

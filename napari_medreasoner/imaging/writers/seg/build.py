@@ -22,6 +22,7 @@ from pydicom.sr.coding import Code
 from napari_medreasoner import __version__
 from napari_medreasoner.core.errors import ExportError, ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import frames_of, open_header, reported
+from napari_medreasoner.imaging.readers.dicom.printing import COARSEST_MM
 from napari_medreasoner.imaging.readers.dicom.stack import POSITION_MM, Place, places_of
 from napari_medreasoner.imaging.writers.file_grid import TOLERANCE_MM
 from napari_medreasoner.imaging.writers.seg.order import Description, Order
@@ -145,11 +146,18 @@ def _check_unchanged(sources: Sequence[Dataset], places: Sequence[Place], order:
     if any((ds.Rows, ds.Columns) != (rows, columns) for ds in sources):
         raise _changed()
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(order.affine)
+    tolerance = _tolerance(places)
     for plane, place in enumerate(places):
         pixels = [(c, r, plane, 1) for r in (0, rows - 1) for c in (0, columns - 1)]
         read = (to_lps @ np.array(pixels, float).T).T[:, :3]
-        if np.abs(_ends(place, rows, columns) - read).max() > POSITION_MM + TOLERANCE_MM:
+        if np.abs(_ends(place, rows, columns) - read).max() > tolerance:
             raise _changed()
+
+
+def _tolerance(places: Sequence[Place]) -> float:
+    """How far slices may lie from an even stack, in a coordinate: what their reader accepts."""
+    units = np.min([place.units for place in places], axis=0)
+    return float(max([POSITION_MM, *(units[units <= COARSEST_MM] / 2)])) + TOLERANCE_MM
 
 
 def _segmentation(

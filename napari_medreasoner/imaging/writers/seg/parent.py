@@ -6,16 +6,18 @@ Those files are read again for it, by a process of its own with memory and time 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging.sandbox.parent import _environment, _kill
+from napari_medreasoner.imaging.sandbox.process import environment
 from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 from napari_medreasoner.imaging.writers.file_grid import in_file_order
@@ -112,7 +114,7 @@ def _run(request: IO[bytes], answer: IO[bytes]) -> None:
         stdin=request,
         stdout=answer,
         stderr=DEVNULL,  # what libraries print there can be a patient's
-        env=_environment(),
+        env=environment(),
         start_new_session=True,  # Ctrl-C in a terminal is for this process alone
     )
     with child:
@@ -122,7 +124,8 @@ def _run(request: IO[bytes], answer: IO[bytes]) -> None:
             code = -signal.SIGALRM
         finally:
             if child.returncode is None:
-                _kill(child)
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
     if code:
         reason = f"its maker ended with {code}"
         if code in (-signal.SIGALRM, -signal.SIGXCPU):
