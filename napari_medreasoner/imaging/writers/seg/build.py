@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -18,6 +19,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
+from pydicom.valuerep import DSfloat as DS
 
 from napari_medreasoner import __version__
 from napari_medreasoner.core.errors import ExportError, ReadError
@@ -73,8 +75,11 @@ def build(order: Order, masks: Sequence[NDArray[np.bool_]]) -> bytes:
     sources = [_header(file) for file in files]
     places = _places(sources, order)
     _check_unchanged(sources, places, order)
-    data = _serialised(_segmentation(sources, order, masks))
-    _check(data, masks, places)
+    segmentation = _segmentation(sources, order, masks)
+    even = _on_even_stack(places, order)
+    _move(segmentation, places, even)
+    data = _serialised(segmentation)
+    _check(data, masks, even)
     return data
 
 
@@ -145,7 +150,7 @@ def _check_unchanged(sources: Sequence[Dataset], places: Sequence[Place], order:
     _, rows, columns = order.shape
     if any((ds.Rows, ds.Columns) != (rows, columns) for ds in sources):
         raise _changed()
-    to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(order.affine)
+    to_lps = _lps(order)
     tolerance = _tolerance(places)
     for plane, place in enumerate(places):
         pixels = [(c, r, plane, 1) for r in (0, rows - 1) for c in (0, columns - 1)]
@@ -154,10 +159,49 @@ def _check_unchanged(sources: Sequence[Dataset], places: Sequence[Place], order:
             raise _changed()
 
 
+def _lps(order: Order) -> NDArray[np.float64]:
+    """(column, row, plane) to LPS millimetres, as the image was read."""
+    to_lps: NDArray[np.float64] = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(order.affine)
+    return to_lps
+
+
 def _tolerance(places: Sequence[Place]) -> float:
     """How far slices may lie from an even stack, in a coordinate: what their reader accepts."""
     units = np.min([place.units for place in places], axis=0)
     return float(max([POSITION_MM, *(units[units <= COARSEST_MM] / 2)])) + TOLERANCE_MM
+
+
+def _on_even_stack(places: Sequence[Place], order: Order) -> list[Place]:
+    """The planes as the image has them: those that the headers print off its grid moved onto it.
+
+    Receivers that make a grid of uneven planes lose some (dcmqi 1.5.7 does).
+    """
+    planes = [(0, 0, plane, 1) for plane in range(len(places))]
+    corners = (_lps(order) @ np.array(planes, float).T).T[:, :3]
+    return [
+        replace(place, corner=corner)
+        if np.linalg.norm(place.corner - corner) > TOLERANCE_MM
+        else place
+        for place, corner in zip(places, corners, strict=True)
+    ]
+
+
+def _move(segmentation: Dataset, places: Sequence[Place], even: Sequence[Place]) -> None:
+    """Give the frames of a segmentation the places of the even stack, where they have others."""
+    if all(place is other for place, other in zip(places, even, strict=True)):
+        return
+    for group in segmentation.PerFrameFunctionalGroupsSequence:
+        (position,) = group.PlanePositionSequence
+        plane = _nearest(places, np.array(position.ImagePositionPatient, float))
+        position.ImagePositionPatient = [DS(x, auto_format=True) for x in even[plane].corner]
+    step = float(np.linalg.norm(even[-1].corner - even[0].corner)) / (len(even) - 1)
+    (measures,) = segmentation.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    measures.SpacingBetweenSlices = DS(step, auto_format=True)
+
+
+def _nearest(places: Sequence[Place], corner: NDArray[np.float64]) -> int:
+    """Index of the plane whose first pixel is nearest."""
+    return int(np.linalg.norm([place.corner - corner for place in places], axis=1).argmin())
 
 
 def _segmentation(
@@ -250,7 +294,7 @@ def _serialised(segmentation: Dataset) -> bytes:
 
 
 def _check(data: bytes, masks: Sequence[NDArray[np.bool_]], places: Sequence[Place]) -> None:
-    """Read a segmentation back: the same voxels, each centre where its source says."""
+    """Read a segmentation back: the same voxels, each centre in its place."""
     seg = highdicom.seg.segread(BytesIO(data))
     frames = seg.pixel_array.reshape(-1, *masks[0].shape[1:])
     awaited = {
@@ -258,12 +302,11 @@ def _check(data: bytes, masks: Sequence[NDArray[np.bool_]], places: Sequence[Pla
         for number, mask in enumerate(masks)
         for plane in np.flatnonzero(mask.any(axis=(1, 2)))
     }
-    corners = np.array([place.corner for place in places])
     found = places_of(seg, "The segmentation", lenient=True)
     for index, (frame, place) in enumerate(zip(frames, found, strict=True)):
         if place is None:
             raise _differs()
-        plane = int(np.linalg.norm(corners - place.corner, axis=1).argmin())
+        plane = _nearest(places, place.corner)
         number = _segment_number(seg, index) - 1
         moved = _ends(place, *frame.shape) - _ends(places[plane], *frame.shape)
         same = (number, plane) in awaited and np.array_equal(frame != 0, masks[number][plane])

@@ -39,8 +39,9 @@ def write_seg(path: Path, segments: Sequence[Segment], volume: Volume) -> None:
     """Write findings as one binary DICOM segmentation, one segment each; they may overlap.
 
     Before it takes the target's place it is read back: the same voxels, every centre within
-    1e-3 mm of where the source's headers put it. Patient and study are those of the source,
-    as the standard wants it; the UIDs are new.
+    1e-3 mm of where the image has it; planes whose headers print them farther off (rounded
+    positions) are on the even stack the image was read as. Patient and study are those of the
+    source, as the standard wants it; the UIDs are new.
 
     Parameters
     ----------
