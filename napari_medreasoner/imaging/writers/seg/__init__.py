@@ -1,0 +1,1 @@
+"""DICOM segmentations, made in a process that reads their untrusted sources."""
