@@ -28,9 +28,9 @@ from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
 from napari_medreasoner.imaging import read_sandboxed, warm_up
 from napari_medreasoner.imaging.sandbox.spare import SPARE
 
-_REPEATS = 7
+_REPEATS = 5
 _SHAPE = (512, 512, 300)
-_SECONDS_TO_WARM = 3.0
+_SECONDS_TO_WARM = 4.0
 
 
 def _voxels() -> NDArray[np.int16]:

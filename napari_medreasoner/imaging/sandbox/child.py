@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,7 @@ from napari_medreasoner.imaging.sandbox.messages import (
     memory_error,
 )
 
-__all__ = ["confine", "main"]
+__all__ = ["confine", "import_readers", "main"]
 
 
 def confine(memory: int, seconds: float) -> None:
@@ -121,11 +122,11 @@ def _leave_out(*modules: str) -> None:
     sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]
 
 
-def _import_readers() -> None:
+def import_readers() -> None:
     """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
-    import PIL.Image
-
-    PIL.Image.init()
+    for module in ("dicom.file", "nifti", "raster"):
+        import_module(f"napari_medreasoner.imaging.readers.{module}")
+    import_module("PIL.Image").init()
 
 
 def main() -> None:
@@ -135,7 +136,7 @@ def main() -> None:
     os.dup2(2, 1)
     _leave_out("requests")  # pydicom's, to download examples
     if "warm" in sys.argv:
-        _import_readers()
+        import_readers()
     text = sys.stdin.buffer.read()
     if not text:
         return  # the parent is gone, or wants nothing any more
