@@ -230,7 +230,6 @@ DICOM: Final = {
         dicom(), b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OW\0\0\xf0\xff\xff\xff"
     ),
     "lengthearly.dcm": patched(dicom(), b"\x08\0\x18\0UI", b"\x08\0\x18\0UT\0\0\xfe\xff\xff\xff"),
-    "meta.dcm": patched(dicom(), b"\2\0\0\0UL\4\0", b"\2\0\0\0UL\4\0\xff\xff\xff\xff"),
     "cut.dcm": dicom()[:-1],
     "cuthead.dcm": dicom()[:300],
     "nested.dcm": nested(20_000),
@@ -261,10 +260,13 @@ def bombs() -> dict[str, bytes]:
     half = (3, 1024, 1024, 1024, 1, 1, 1, 1)
     volume = nifti(dim=half, datatype=4)[:352]
     before = stored_as(DeflatedExplicitVRLittleEndian)
+    group_length = b"\2\0\0\0UL\4\0"
+    within = _deflated_dicom(before, 2 * gib - 2 * MIB)
     return {
-        # 2.1 MB to 2 GiB, all of it in one element
         "bomb.dcm": _deflated_dicom(before, 2 * gib + MIB),
-        "bombwithin.dcm": _deflated_dicom(before, 2 * gib - 2 * MIB),
+        "bombwithin.dcm": within,
+        # Whoever believes where the meta information ends counts nothing here.
+        "bombelsewhere.dcm": patched(within, group_length, group_length + b"\xff" * 4),
         "bomb.nii.gz": gzip_zeros(2 * gib, volume),
         "bomblying.nii.gz": gzip_zeros(2 * gib, nifti()),
         "bombinbomb.nii.gz": gzip.compress(gzip_zeros(2 * gib, volume)),
