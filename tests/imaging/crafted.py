@@ -226,9 +226,7 @@ DICOM: Final = {
         dicom(ImagePositionPatient=["123456", "0", "0"]), b"123456", b"   nan"
     ),
     "syntax.dcm": patched(dicom(), b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.9.9\0"),
-    "length.dcm": patched(
-        dicom(), b"\xe0\x7f\x10\0OW\0\0", b"\xe0\x7f\x10\0OW\0\0\xf0\xff\xff\xff"
-    ),
+    "length.dcm": patched(dicom(), PIXELS + b"OW\0\0", PIXELS + b"OW\0\0\xf0\xff\xff\xff")[:-9],
     "lengthearly.dcm": patched(dicom(), b"\x08\0\x18\0UI", b"\x08\0\x18\0UT\0\0\xfe\xff\xff\xff"),
     "cut.dcm": dicom()[:-1],
     "cuthead.dcm": dicom()[:300],
