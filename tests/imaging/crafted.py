@@ -6,6 +6,7 @@ import zlib
 from typing import Any, Final
 
 from pydicom import Dataset
+from pydicom.config import disable_value_validation
 from pydicom.encaps import encapsulate
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -101,9 +102,9 @@ def directory(target: str) -> bytes:
     """A DICOMDIR whose only image is another file."""
     record = Dataset()
     record.DirectoryRecordType = "IMAGE"
-    record.ReferencedFileID = "X" * len(target)
-    good = dicom(SOPClassUID=MediaStorageDirectoryStorage, DirectoryRecordSequence=[record])
-    return good.replace(b"X" * len(target), target.replace("/", "\\").encode())
+    with disable_value_validation():  # real ones hold names of 8 letters
+        record.ReferencedFileID = target.split("/")
+        return dicom(SOPClassUID=MediaStorageDirectoryStorage, DirectoryRecordSequence=[record])
 
 
 def films(**tags: Any) -> bytes:
@@ -140,6 +141,7 @@ NIFTI: Final = {
     "head.nii": nifti(sizeof_hdr=349),
     "empty.nii": b"",
     "empty.nii.gz": b"",
+    "crc.nii.gz": gzip.compress(nifti())[:-6] + bytes(6),
     "twice.nii.gz": gzip.compress(gzip.compress(nifti())),
     "zipmany.nii.gz": gzip.compress(nifti() + bytes(9 * MIB)),
 }  # fmt: skip
