@@ -17,7 +17,7 @@ from PIL import Image
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging import Volume, read_image
-from napari_medreasoner.imaging.sandbox import parent, read_sandboxed
+from napari_medreasoner.imaging.sandbox import list_parts_sandboxed, process, read_sandboxed
 from napari_medreasoner.imaging.sandbox.messages import Header
 
 SHARED = os.environ.get("MEDREASONER_SHARED")
@@ -121,7 +121,7 @@ CRASHERS = {
 def test_whatever_the_child_does_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     start = time.monotonic()
     with pytest.raises(ReadError, match=reason):
         read_sandboxed(make(tmp_path / "a.nii"), timeout=1 if "longer" in reason else 20)
@@ -155,14 +155,14 @@ LIES: list[dict[str, Any]] = [
 def answering(header: dict[str, Any], size: int = 24) -> tuple[str, ...]:
     """A child that writes `size` bytes and says this of them."""
     code = (
-        "import json, os, sys; request = json.load(sys.stdin); "
-        f"os.write(request['output'], bytes({size})); print({json.dumps(header)!r})"
+        f"import os, sys; sys.stdin.read(); print({json.dumps(header)!r}, flush=True); "
+        f"os.write(1, bytes({size}))"
     )
     return sys.executable, "-P", "-S", "-c", code
 
 
 def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD))
     assert read_sandboxed(tmp_path / "a.nii").array.shape == (2, 3, 4)
 
 
@@ -170,16 +170,71 @@ def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_header_that_lies_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD | lie))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD | lie))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
+
+
+def test_a_yes_or_no_that_is_neither_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.dumps(GOOD | {"dtype": "bool"})
+    code = f"import os; print({said!r}, flush=True); os.write(1, b'\\2' * 24)"
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    with pytest.raises(ReadError, match="nonsense"):
+        read_sandboxed(tmp_path / "a.nii")
+
+
+PART: dict[str, Any] = {
+    "description": "a", "modality": "CT", "slices": 3, "problem": "", "picture": [2, 4, 3],
+}  # fmt: skip
+UNTRUE: list[dict[str, Any]] = [
+    {"parts": []}, GOOD, {"parts": [PART], "extra": 1},
+    *({"parts": [PART | change]} for change in (
+        {"slices": -1}, {"slices": "many"}, {"description": "x" * 2000}, {"extra": 1},
+        {"picture": [97, 4, 3]}, {"picture": [2, 0, 3]}, {"picture": [2, 4, 4]},
+        {"picture": [2, 4]}, {"picture": [2, 3, 3]}, {"picture": [2, 5, 3]}, {"picture": None},
+        {"problem": "x" * 5000}, {"number": 2},
+    )),
+]  # fmt: skip
+
+
+def test_listing_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [PART, PART | {"picture": None, "problem": "No."}]
+    monkeypatch.setattr(process, "COMMAND", answering({"parts": two}))
+    first, second = list_parts_sandboxed(tmp_path)
+    assert (first.number, first.slices, first.description) == (1, 3, "a")
+    assert first.thumbnail is not None
+    assert first.thumbnail.shape == (2, 4, 3)
+    assert (second.number, second.thumbnail, second.problem) == (2, None, "No.")
+
+
+def test_listing_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = PART | {"picture": None}
+    for count, taken in ((10_000, True), (10_001, False)):
+        code = f"import json; print(json.dumps({{'parts': [{part!r}] * {count}}}))"
+        monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+        if taken:
+            assert len(list_parts_sandboxed(tmp_path)) == count
+        else:
+            with pytest.raises(ReadError, match="nonsense"):
+                list_parts_sandboxed(tmp_path)
+
+
+@pytest.mark.parametrize("lie", UNTRUE, ids=lambda lie: str(lie)[:70])
+def test_listing_that_lies_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(process, "COMMAND", answering(lie))
+    with pytest.raises(ReadError, match="nonsense"):
+        list_parts_sandboxed(tmp_path)
 
 
 @pytest.mark.parametrize("size", [0, 23, 25])
 def test_other_number_of_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD, size))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD, size))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
 
@@ -187,10 +242,10 @@ def test_other_number_of_bytes_is_refused(
 def test_a_file_larger_than_the_memory_given_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
     header = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
-    header.set_data_shape((512, 512, 512))
+    header.set_data_shape((512, 512, 2048))
     header["vox_offset"] = 352
     path.write_bytes(header.binaryblock + bytes(4))
-    os.truncate(path, 352 + 2 * 512**3)
+    os.truncate(path, 352 + 2 * 512 * 512 * 2048)
     with pytest.raises(ReadError, match=r"^a.nii needs more than 0.6\d* GiB"):
         read_sandboxed(path, memory=640 * 2**20)
 
@@ -200,17 +255,17 @@ def test_child_gets_no_secrets_and_no_name_on_its_command_line(
 ) -> None:
     monkeypatch.setenv("MEDREASONER_TOKEN", "canary")
     code = "import os, sys; print('canary' in str(os.environ), sys.argv, file=sys.stderr); 1 / 0"
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-c", code))
-    assert "MEDREASONER_TOKEN" not in parent._environment()
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-c", code))
+    assert "MEDREASONER_TOKEN" not in process.environment()
     with pytest.raises(ReadError, match="ZeroDivisionError"):
         read_sandboxed(tmp_path / "a.nii")
-    assert all("a.nii" not in word for word in parent.COMMAND)
+    assert all("a.nii" not in word for word in process.COMMAND)
 
 
 def test_interrupt_ends_the_child_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = str(tmp_path / "pid")
     code = f"import os, time; open({note!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     start = time.monotonic()
     timer.start()
@@ -240,7 +295,7 @@ def test_limits_hold_in_the_child(tmp_path: Path) -> None:
 def test_no_process_to_be_had_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", ("no-such-interpreter",))
+    monkeypatch.setattr(process, "COMMAND", ("no-such-interpreter",))
     with pytest.raises(ReadError, match=r"^a\.nii cannot be opened, since no process"):
         read_sandboxed(tmp_path / "a.nii")
 
