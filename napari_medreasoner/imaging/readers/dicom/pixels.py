@@ -43,8 +43,8 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 MAX_BYTES: Final = 2**31
 """Largest pixel data read: what the header claims is checked before anything is allocated."""
 
-_BOMB_BYTES: Final = 2**27
-_BOMB_RATIO: Final = 64
+_BOMB_BYTES: Final = 2**26
+_BOMB_RATIO: Final = 32
 """A file may inflate to the first of these, and beyond it by the second: only bombs do more."""
 
 _CHUNK: Final = 2**18
