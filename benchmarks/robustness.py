@@ -146,21 +146,22 @@ class Report:
         """Note whether something that must hold did."""
         self._gates.append((held, text))
 
-    def sentences(self, reads: Iterable[Read], most: int) -> None:
-        """The most frequent sentences, without what is a file's own."""
-        counts = Counter(one.kind_of_sentence for one in reads if one.sentence)
-        for sentence, count in counts.most_common(most):
-            print(f"    {count:6,} x {sentence}")
-        if len(counts) > most:
-            rest = sum(counts.values()) - sum(count for _, count in counts.most_common(most))
-            print(f"    {rest:6,} x {len(counts) - most} other sentences")
-
     def verdict(self) -> int:
         """Print a line for each gate; exit code."""
         print("\nWhat must hold")
         for held, text in self._gates:
             print(f"  {'PASS' if held else 'FAIL'}  {text}")
         return int(not all(held for held, _ in self._gates))
+
+
+def print_sentences(reads: Iterable[Read], most: int) -> None:
+    """The most frequent sentences, without what is a file's own."""
+    counts = Counter(one.kind_of_sentence for one in reads if one.sentence)
+    for sentence, count in counts.most_common(most):
+        print(f"    {count:6,} x {sentence}")
+    if len(counts) > most:
+        rest = sum(counts.values()) - sum(count for _, count in counts.most_common(most))
+        print(f"    {rest:6,} x {len(counts) - most} other sentences")
 
 
 def read_mutant(folder: Path, kind: str, seed: int, number: int) -> tuple[Read, bool]:
@@ -207,7 +208,7 @@ def mutants(report: Report, folder: Path, count: int, seed: int, jobs: int) -> N
 def _mutant_details(reads: dict[str, list[Read]]) -> None:
     for kind, found in reads.items():
         print(f"\n  {kind}: refused as")
-        Report().sentences([one for one in found if one.outcome == "refused"], 8)
+        print_sentences([one for one in found if one.outcome == "refused"], 8)
     failed = [one for found in reads.values() for one in found]
     failed = [one for one in failed if one.outcome not in {"opened", "refused"}]
     for one in failed:
@@ -246,7 +247,7 @@ def crafted(
         f"\n{len(files)} {what}, in {memory / 2**30:g} GiB: slowest {slowest.seconds:.2f} s, "
         f"{slowest.name}; refused as"
     )
-    report.sentences(reads, 12)
+    print_sentences(reads, 12)
     for one in bad:
         print(f"  NOT REFUSED IN TIME: {one.name} {one.outcome} {one.seconds:.2f} s {one.sentence}")
     report.gate(
@@ -277,7 +278,7 @@ def pointing_elsewhere(report: Report, folder: Path) -> None:
         print(f"  NOT REFUSED: {one.name} {one.outcome} {one.sentence}")
     followed = canary.stat().st_atime_ns != before
     print(f"\nHeaders and DICOMDIRs that point at other files: {len(reads)}; refused as")
-    report.sentences(reads, 6)
+    print_sentences(reads, 6)
     report.gate(
         not accepted and not followed,
         f"{len(accepted)} of {len(reads)} headers and DICOMDIRs that point elsewhere accepted (0)",
@@ -302,7 +303,7 @@ def test_sets(report: Report, jobs: int) -> None:
         reads = list(track(pool.map(read, paths), "pydicom", len(paths), console=STDERR))
     counts = Counter(one.outcome for one in reads)
     print(f"\npydicom's {len(paths)} test files: {counts['opened']} opened; refused as")
-    report.sentences(reads, 40)
+    print_sentences(reads, 40)
     other = len(paths) - counts["opened"] - counts["refused"]
     unnamed = sum(one.outcome == "refused" and one.name not in one.sentence for one in reads)
     report.gate(

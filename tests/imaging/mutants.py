@@ -134,7 +134,9 @@ def _views(kind: str, data: bytes) -> Iterator[Base]:
         case ".nii.gz":
             yield Base(data, ())
             inner = gzip.decompress(data)
-            yield Base(inner, tuple(_nifti_fields(inner)), lambda edited: gzip.compress(edited, 1))
+            yield Base(
+                inner, tuple(_nifti_fields(inner)), lambda edited: gzip.compress(edited, 1, mtime=0)
+            )
         case "NIfTI":
             yield Base(data, tuple(_nifti_fields(data)))
         case "PNG":
@@ -200,8 +202,7 @@ def _elements(data: bytes, start: int = 132) -> Iterator[Field]:
     while place + 8 <= len(data):
         if data[place : place + 2] == b"\xfe\xff":  # an item or a delimiter, which has no VR
             yield place + 4, 4, "int"
-            size, value = int.from_bytes(data[place + 4 : place + 8], "little"), place + 8
-            place = value if data[place + 2 : place + 4] == b"\0\xe0" else value + size % 2**32
+            place += 8
             continue
         vr = data[place + 4 : place + 6]
         if not vr.isalpha():
