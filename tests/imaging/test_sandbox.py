@@ -155,8 +155,8 @@ LIES: list[dict[str, Any]] = [
 def answering(header: dict[str, Any], size: int = 24) -> tuple[str, ...]:
     """A child that writes `size` bytes and says this of them."""
     code = (
-        f"import os, sys; sys.stdin.read(); print({json.dumps(header)!r}, flush=True); "
-        f"os.write(1, bytes({size}))"
+        "import json, os, sys; request = json.load(sys.stdin); "
+        f"os.write(request['voxels'], bytes({size})); print({json.dumps(header)!r})"
     )
     return sys.executable, "-P", "-S", "-c", code
 
@@ -179,7 +179,10 @@ def test_a_yes_or_no_that_is_neither_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     said = json.dumps(GOOD | {"dtype": "bool"})
-    code = f"import os; print({said!r}, flush=True); os.write(1, b'\\2' * 24)"
+    code = (
+        "import json, os, sys; request = json.load(sys.stdin); "
+        f"os.write(request['voxels'], b'\\2' * 24); print({said!r})"
+    )
     monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")

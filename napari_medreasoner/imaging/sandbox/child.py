@@ -1,8 +1,9 @@
 """The process that opens one file for another process; see `sandbox`.
 
 ``python -P -m napari_medreasoner.imaging.sandbox.child`` takes its request as JSON on stdin, so
-that no file name shows in the list of processes. It answers on stdout: one line of JSON, then the
-voxels. With the word ``warm`` it imports the usual readers before it looks at stdin.
+that no file name shows in the list of processes. It answers with JSON on stdout, and with the
+voxels in a file that the parent made. With the word ``warm`` it imports the usual readers before
+it looks at stdin.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import MedReasonerError, ReadError
+from napari_medreasoner.imaging.readers.kinds import NIFTI
 from napari_medreasoner.imaging.readers.parts import list_parts
 from napari_medreasoner.imaging.readers.reader import open_image
 from napari_medreasoner.imaging.sandbox.messages import (
@@ -31,7 +34,7 @@ from napari_medreasoner.imaging.sandbox.messages import (
     memory_error,
 )
 
-__all__ = ["confine", "main"]
+__all__ = ["confine", "import_readers", "main"]
 
 
 def confine(memory: int, seconds: float) -> None:
@@ -51,7 +54,7 @@ def confine(memory: int, seconds: float) -> None:
     whole = math.ceil(seconds)
     _lower(resource.RLIMIT_CORE, 0, 0)
     _lower(resource.RLIMIT_CPU, whole, whole + 1)
-    _lower(resource.RLIMIT_FSIZE, 0, 0)
+    _lower(resource.RLIMIT_FSIZE, 0, memory)
     _lower(resource.RLIMIT_AS, memory, memory)
     signal.alarm(whole + 1)
 
@@ -87,41 +90,43 @@ def _load(request: dict[str, Any]) -> tuple[Header | Listing, list[NDArray[Any]]
     return Header.of(volume), [volume.array]
 
 
-def _refusal(error: BaseException, request: dict[str, Any]) -> Failure:
-    short = _ran_out(error)
-    text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
-    return Failure(error=text.encode(errors="replace").decode()[:4000])
-
-
-def _send(array: NDArray[Any], answer_to: int) -> None:
-    """Write an array in native byte order, a slice at a time, as it may be a view of any kind."""
-    for piece in array if array.ndim > 2 else array[None]:
-        native = np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
-        _write(native.reshape(-1).view(np.uint8).data, answer_to)
-
-
-def _write(left: memoryview, answer_to: int) -> None:
-    while left:
-        left = left[os.write(answer_to, left) :]
-
-
-def _answer(request: dict[str, Any], answer_to: int) -> None:
-    arrays: list[NDArray[Any]] = []
-    reply: Header | Listing | Failure
+def _answer(request: dict[str, Any]) -> Header | Listing | Failure:
     try:
         reply, arrays = _load(request)
+        for array in arrays:
+            _fill(request["voxels"], array)
     except (MemoryError, MedReasonerError) as error:
-        reply = _refusal(error, request)
-    _write(memoryview(reply.model_dump_json().encode() + b"\n"), answer_to)
-    for array in arrays:
-        _send(array, answer_to)
+        short = _ran_out(error)
+        text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
+        return Failure(error=text.encode(errors="replace").decode()[:4000])
+    return reply
 
 
-def _import_readers() -> None:
+def _fill(voxels: int, array: NDArray[Any]) -> None:
+    """Add an array in native byte order to the parent's file.
+
+    A slice at a time, as it may be a view of any kind, which is so copied but once; with the
+    soft limit on file size lifted.
+    """
+    _, highest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (highest, highest))
+    for piece in array if array.ndim > 2 else array[None]:
+        native = np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
+        left = native.reshape(-1).view(np.uint8).data
+        while left:
+            left = left[os.write(voxels, left) :]
+
+
+def _leave_out(*modules: str) -> None:
+    """Let imports of these fail, where libraries do without them but are slow with them."""
+    sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]
+
+
+def import_readers() -> None:
     """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
-    import PIL.Image
-
-    PIL.Image.init()
+    for module in ("dicom.file", "nifti", "raster"):
+        import_module(f"napari_medreasoner.imaging.readers.{module}")
+    import_module("PIL.Image").init()
 
 
 def main() -> None:
@@ -129,15 +134,20 @@ def main() -> None:
     # Libraries print where they like; only the answer goes to the real stdout.
     answer_to = os.dup(1)
     os.dup2(2, 1)
+    _leave_out("requests")  # pydicom's, to download examples
     if "warm" in sys.argv:
-        _import_readers()
+        import_readers()
     text = sys.stdin.buffer.read()
     if not text:
         return  # the parent is gone, or wants nothing any more
     os.write(answer_to, b" ")  # from here on the file is to blame; blanks mean nothing in JSON
     request = json.loads(text)
+    if request["path"].lower().endswith(NIFTI) and "pydicom" not in sys.modules:
+        _leave_out("pydicom")  # nibabel's, for the headers of one maker
     confine(request["memory"], request["seconds"])
-    _answer(request, answer_to)
+    reply = _answer(request)
+    with os.fdopen(answer_to, "wb") as stdout:
+        stdout.write(reply.model_dump_json().encode())
     os._exit(0)  # taking the interpreter down in order would cost the parent its time
 
 
