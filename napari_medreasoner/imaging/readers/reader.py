@@ -123,13 +123,13 @@ def read_single(files: tuple[Path, ...], name: str, single: int) -> Volume:
     ReadError
         When there is no such slice or it cannot be read.
     """
-    from napari_medreasoner.imaging.readers.dicom.file import read_slice, slice_counts
+    from napari_medreasoner.imaging.readers.dicom.file import read_slice
 
-    counts = slice_counts(files)
-    slices = [(file, i) for file, count in zip(files, counts, strict=True) for i in range(count)]
-    if not 1 <= single <= len(slices):
-        raise ReadError(f"{name} has slices 1 to {len(slices)}, no {single}.")
-    return read_slice(*slices[single - 1], f"{name} {single}")
+    if len(files) == 1:
+        return read_slice(files[0], single - 1, f"{name} {single}")
+    if not 1 <= single <= len(files):
+        raise ReadError(f"{name} has slices 1 to {len(files)}, no {single}.")
+    return read_slice(files[single - 1], 0, f"{name} {single}")
 
 
 def open_image(path: Path, part: int | None = None, single: int | None = None) -> Volume:

@@ -34,7 +34,7 @@ from napari_medreasoner.imaging.sandbox.messages import (
     memory_error,
 )
 
-__all__ = ["confine", "import_readers", "main"]
+__all__ = ["confine", "fill", "import_readers", "main"]
 
 
 def confine(memory: int, seconds: float) -> None:
@@ -94,7 +94,7 @@ def _answer(request: dict[str, Any]) -> Header | Listing | Failure:
     try:
         reply, arrays = _load(request)
         for array in arrays:
-            _fill(request["voxels"], array)
+            fill(request["voxels"], array)
     except (MemoryError, MedReasonerError) as error:
         short = _ran_out(error)
         text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
@@ -102,7 +102,7 @@ def _answer(request: dict[str, Any]) -> Header | Listing | Failure:
     return reply
 
 
-def _fill(voxels: int, array: NDArray[Any]) -> None:
+def fill(voxels: int, array: NDArray[Any]) -> None:
     """Add an array in native byte order to the parent's file.
 
     A slice at a time, as it may be a view of any kind, which is so copied but once; with the

@@ -11,12 +11,16 @@ import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from pydicom import Dataset, dcmread
-from pydicom.filereader import read_file_meta_info
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.dataset import FileMetaDataset
+from pydicom.filebase import DicomBytesIO
+from pydicom.filereader import read_dataset, read_file_meta_info
+from pydicom.filewriter import write_file_meta_info
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
 
 from napari_medreasoner.core.errors import ReadError
 
@@ -38,6 +42,11 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 MAX_BYTES: Final = 2**31
 """Largest pixel data read: what the header claims is checked before anything is allocated."""
 
+_BOMB_BYTES: Final = 2**26
+_BOMB_RATIO: Final = 32
+"""A file may inflate to the first of these, and beyond it by the second: only bombs do more."""
+
+_CHUNK: Final = 2**18
 _READ_LATER: Final = 2**16
 """Elements of more bytes than this are read when asked for: pixels, in practice."""
 
@@ -96,8 +105,7 @@ def open_header(path: Path) -> Dataset:
     ReadError
         When it is no DICOM file, holds no image, or claims an implausible size.
     """
-    _check_file(path)
-    header = dcmread(path, stop_before_pixels=True)
+    header = dcmread(_source(path), stop_before_pixels=True)
     _check_claims(header, path.name)
     return header
 
@@ -113,9 +121,10 @@ def open_image(path: Path) -> Dataset:
     ReadError
         As `open_header`.
     """
+    source = _source(path)
     # What is deflated as a whole has no places in the file to come back to.
-    later = None if _check_file(path) else _READ_LATER
-    image = dcmread(path, defer_size=later)
+    later = _READ_LATER if source is path else None
+    image = dcmread(source, defer_size=later)
     if "Rows" not in image:
         # pydicom forgets all that it read of a file which ends within compressed pixels.
         open_header(path)
@@ -130,8 +139,8 @@ def forget_pixels(image: Dataset) -> None:
         image.pop(keyword, None)
 
 
-def _check_file(path: Path) -> bool:
-    """Refuse what is too large or not DICOM; whether the file is deflated as a whole."""
+def _source(path: Path) -> Path | BinaryIO:
+    """What pydicom may read: the file, or its content where it is deflated as a whole."""
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"{path.name} is larger than 2 GiB; export fewer frames to a file.")
     with path.open("rb") as stream:
@@ -140,33 +149,33 @@ def _check_file(path: Path) -> bool:
                 f"{path.name} does not carry the mark of a DICOM file; export it anew as DICOM "
                 "Part 10."
             )
-    meta = read_file_meta_info(path)
-    if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return False
-    _check_inflated(path, int(meta.FileMetaInformationGroupLength))
-    return True
+        meta = read_file_meta_info(path)
+        if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
+            return path
+        # The group length can lie about where the meta information ends.
+        read_dataset(stream, False, True, stop_when=lambda tag, *_: tag >> 16 != 2)
+        return _inflated(stream, meta, path)
 
 
-def _check_inflated(path: Path, meta_size: int) -> None:
-    """Refuse a deflated file that grows beyond the limit: pydicom inflates it in one go."""
-    with path.open("rb") as stream:
-        # Preamble and mark, the 12 bytes of the group length itself, then what it counts.
-        stream.seek(132 + 12 + meta_size)
-        size = _inflated_size(stream)
-    if size > MAX_BYTES:
-        raise ReadError(f"{path.name} inflates to more than 2 GiB; export fewer frames to a file.")
-
-
-def _inflated_size(stream: BinaryIO) -> int:
-    """Bytes that a deflated stream grows to; stops counting beyond the limit."""
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    rest = stream.read(2**20)
+def _inflated(stream: BinaryIO, meta: FileMetaDataset, path: Path) -> BinaryIO:
+    """The same image not deflated: pydicom would inflate it in one go, however large it grows."""
+    limit = min(MAX_BYTES, max(_BOMB_BYTES, _BOMB_RATIO * path.stat().st_size))
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    head, whole = DicomBytesIO(), BytesIO()
+    write_file_meta_info(head, meta, enforce_standard=False)
+    whole.write(bytes(128) + b"DICM" + head.getvalue())
+    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+    rest = stream.read(_CHUNK)
     while rest and not inflater.eof:
-        size += len(inflater.decompress(rest, 2**24))
-        if size > MAX_BYTES:
-            break
-        rest = inflater.unconsumed_tail or stream.read(2**20)
-    return size
+        whole.write(inflater.decompress(rest, _CHUNK))
+        if whole.tell() > limit:
+            raise ReadError(
+                f"{path.name} inflates to more than {limit >> 20} MiB; export it uncompressed, or "
+                "fewer frames of it."
+            )
+        rest = inflater.unconsumed_tail or stream.read(_CHUNK)
+    whole.seek(0)
+    return whole
 
 
 def frames_of(header: Dataset) -> int:

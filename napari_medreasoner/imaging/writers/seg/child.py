@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from napari_medreasoner.core.errors import MedReasonerError
-from napari_medreasoner.imaging.sandbox.child import _fill, confine
+from napari_medreasoner.imaging.sandbox.child import confine, fill
 from napari_medreasoner.imaging.writers.seg.build import ADVICE, build
 from napari_medreasoner.imaging.writers.seg.order import NO_ROOM, receive
 
@@ -36,7 +36,7 @@ def main() -> None:
         error = str(problem)
     answer = json.dumps({"error": error}).encode() + b"\n" + data
     try:
-        _fill(answer_to, np.frombuffer(answer, np.uint8))
+        fill(answer_to, np.frombuffer(answer, np.uint8))
     except OSError:
         os._exit(NO_ROOM)
     os._exit(0)
