@@ -109,7 +109,15 @@ def test_measures_of_known_shapes() -> None:
 @pytest.mark.parametrize(
     ("x", "y", "a", "b", "inside", "expected", "never"),
     [
-        (30, 20, 8, 8, 200, ["upper left", "bright"], ["right", "darker", "long", "oval"]),
+        (
+            30,
+            20,
+            8,
+            8,
+            200,
+            ["upper left", "bright"],
+            ["right", "darker", "long and narrow", "oval"],
+        ),
         (160, 85, 30, 6, 20, ["lower right", "dark", "long|stretch|farther"], ["left", "round"]),
         (100, 50, 6, 25, 101, ["centre", "up and down|vertical"], ["upper", "clearly"]),
     ],

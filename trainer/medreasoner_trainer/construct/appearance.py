@@ -75,7 +75,7 @@ def measure(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> Appearance:
         area=rows.size / mask.size,
         elongation=elongation,
         tilt=tilt,
-        solidity=rows.size / _hull_area(rows, columns),
+        solidity=rows.size / _hull_area(mask),
         contrast=_contrast(image, mask, box),
     )
 
@@ -88,12 +88,14 @@ def _axes(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> tuple[float, flo
     return float(np.sqrt(values[1] / values[0])), float(np.degrees(np.arctan2(along, across)))
 
 
-def _hull_area(rows: NDArray[np.intp], columns: NDArray[np.intp]) -> float:
-    """Area of the convex hull of the pixels' corners."""
-    corners = [
-        np.stack([columns + right, rows + down], axis=1) for right in (0, 1) for down in (0, 1)
-    ]
-    return float(ConvexHull(np.concatenate(corners)).volume)
+def _hull_area(mask: NDArray[np.bool_]) -> float:
+    """Area of the convex hull of the pixels' corners; the ends of the rows have the same hull."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - mask[rows, ::-1].argmax(axis=1)
+    columns = np.concatenate([first, first, last, last])
+    heights = np.tile(np.concatenate([rows, rows + 1]), 2)
+    return float(ConvexHull(np.stack([columns, heights], axis=1)).volume)
 
 
 def _contrast(image: NDArray[np.uint8], mask: NDArray[np.bool_], box: Box) -> float | None:
