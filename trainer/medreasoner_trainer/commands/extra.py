@@ -1,4 +1,4 @@
-"""Packages of the `train` extra, which the plugin does without."""
+"""Packages of the `eval` extra, which the plugin does without."""
 
 from __future__ import annotations
 
@@ -24,5 +24,5 @@ def train_extra() -> Iterator[None]:
     except ImportError as error:
         raise SettingsError(
             f"A package is not installed ({error.name}); install it with: "
-            "pip install 'napari-medreasoner[train]'"
+            "pip install 'napari-medreasoner[eval]'"
         ) from error
