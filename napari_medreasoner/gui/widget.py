@@ -15,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
-from napari_medreasoner.gui.images import notes_of
+from napari_medreasoner.gui.images import notes_of, show_slice
 from napari_medreasoner.gui.panels import (
     CorrectionPanel,
     QuestionPanel,
@@ -138,11 +138,14 @@ class MedReasonerWidget(QWidget):
         if notes.question:
             self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
-        if notes.slice_index is not None:
-            position = [0.0] * image.ndim
-            position[0] = notes.slice_index
-            axis = self._viewer.dims.ndim - image.ndim
-            self._viewer.dims.set_point(axis, image.data_to_world(position)[0])
+        self._bring_into_view(image, notes.slice_index)
+
+    def _bring_into_view(self, image: Image, index: int | None) -> None:
+        """Turn to a slice of a new image, which may lie elsewhere than what was open before."""
+        if image.ndim == 3:
+            show_slice(self._viewer, image, image.data.shape[0] // 2 if index is None else index)
+        if len(self.workspace.view.images()) > 1:
+            self._viewer.reset_view()
 
     # --- the user's actions -----------------------------------------------------------------
 

@@ -22,6 +22,7 @@ from napari_medreasoner.core.protocol import (
     StatusEvent,
     ThinkEvent,
 )
+from napari_medreasoner.gui.images import Geometry
 from napari_medreasoner.gui.target import ImageSource, Target
 from napari_medreasoner.imaging.volume import plain_grid
 
@@ -219,7 +220,7 @@ class FakeView:
         return self.target(self.source, self.plane)
 
     def target(self, source: ImageSource, plane: Any) -> Target:
-        return Target(source, plain_grid(source.shape), plane)
+        return Target(source, Geometry(plain_grid(source.shape)), plane)
 
     def show_prompts(self, source: ImageSource, shown: Prompts, plane: Any) -> None:
         self.prompts = (shown, plane)

@@ -1,0 +1,98 @@
+"""What leaves the session as a file: masks on the file's grid, pictures, reports."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_medreasoner.core.errors import ExportError
+from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.gui.session import Document
+from napari_medreasoner.gui.target import Target
+from napari_medreasoner.imaging import Segment, write_segments
+from napari_medreasoner.imaging.window import to_rgb, to_uint8
+from napari_medreasoner.imaging.writers.overlay import write_overlay
+from napari_medreasoner.imaging.writers.segment import TISSUE, Term
+
+__all__ = ["DICOM_SEG", "KINDS", "Naming", "export", "kinds_for"]
+
+DICOM_SEG: Final = ".dcm"
+
+KINDS: Final = {
+    "NIfTI mask (*.nii.gz *.nii)": (".nii.gz", ".nii"),
+    "NRRD mask (*.nrrd)": (".nrrd",),
+    "DICOM segmentation (*.dcm)": (DICOM_SEG,),
+    "Picture of the slice on show (*.png)": (".png",),
+    "Report of the finding (*.json)": (".json",),
+}
+"""What there is to choose from in a file dialog, and the suffixes of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Naming:
+    """What a finding is called in a DICOM segmentation."""
+
+    label: str = "Finding"
+    kind: Term = TISSUE
+
+
+def kinds_for(target: Target) -> dict[str, tuple[str, ...]]:
+    """Return the `KINDS` that this image can be written as: only DICOM becomes DICOM."""
+    return {
+        name: suffixes
+        for name, suffixes in KINDS.items()
+        if DICOM_SEG not in suffixes or target.geometry.frames
+    }
+
+
+def export(path: Path, document: Document, target: Target, naming: Naming) -> None:
+    """Write a finding as the file's name says; for any thread but Qt's.
+
+    Parameters
+    ----------
+    path : Path
+        Ends in one of the suffixes of `KINDS`.
+    document : Document
+        The finding.
+    target : Target
+        The image, and the slice of it for a picture.
+    naming : Naming
+        For a DICOM segmentation.
+
+    Raises
+    ------
+    ExportError
+        When there is no mask, the name has another suffix, or writing fails; a file that was
+        there before is unchanged.
+    """
+    mask = document.mask.compose()
+    if not mask.any():
+        raise ExportError("The mask is empty; ask a question or draw a box first.")
+    suffix = path.suffix.lower()
+    if suffix == ".png":
+        _write_picture(path, document, target, mask)
+    elif suffix == ".json":
+        _write_report(path, document, target, mask)
+    else:
+        finding = Segment(
+            mask,
+            label=naming.label,
+            kind=naming.kind,
+            algorithm=document.algorithm,
+            automatic=document.automatic,
+        )
+        write_segments(path, [finding], target.volume())
+
+
+def _write_picture(
+    path: Path, document: Document, target: Target, mask: NDArray[np.bool_]
+) -> None:
+    """The slice as the model sees it, with the mask on it, and the prompts if they lie there."""
+    picture = to_rgb(to_uint8(target.source.slice(target.plane), target.window))
+    prompts = document.prompts if document.plane == target.plane else Prompts()
+    part = mask if target.plane is None else target.plane.cut(mask)
+    write_overlay(path, picture, prompts.box, prompts.points, part)
