@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from io import BytesIO
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -12,8 +13,9 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from napari_medreasoner.core.geometry import Box, Point
+from napari_medreasoner.imaging.writers.atomic import write_bytes
 
-__all__ = ["MASK_COLOUR", "draw_overlay"]
+__all__ = ["MASK_COLOUR", "draw_overlay", "write_overlay"]
 
 MASK_COLOUR: Final = (0, 200, 160)
 _BOX_COLOUR: Final = (255, 200, 0)
@@ -71,3 +73,20 @@ def draw_overlay(
     stream = BytesIO()
     image.save(stream, format="PNG")
     return stream.getvalue()
+
+
+def write_overlay(
+    path: Path,
+    picture: NDArray[np.uint8],
+    box: Box | None,
+    points: Sequence[Point],
+    mask: NDArray[np.bool_] | None,
+) -> None:
+    """Write what `draw_overlay` draws to a PNG file, atomically.
+
+    Raises
+    ------
+    ExportError
+        When the file cannot be written; one that was there before is unchanged.
+    """
+    write_bytes(path, draw_overlay(picture, box, points, mask))

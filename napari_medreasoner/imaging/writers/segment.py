@@ -39,6 +39,8 @@ class Segment:
         SegmentedPropertyCategory and SegmentedPropertyType of DICOM PS3.3 C.8.20.4.
     algorithm : str
         Names and versions of the models behind it; empty when drawn by hand.
+    automatic : bool
+        The models made it alone: nobody drew, moved or painted anything.
     """
 
     mask: NDArray[np.bool_] = field(repr=False)
@@ -47,3 +49,4 @@ class Segment:
     category: Term = TISSUE
     kind: Term = TISSUE
     algorithm: str = ""
+    automatic: bool = False
