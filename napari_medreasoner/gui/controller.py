@@ -328,19 +328,26 @@ class Controller:
         if after.stale:
             self._segment(case)
 
-    def export(self, path: Path, naming: Naming | None = None) -> None:
-        """Write the finding as the file's name says; see `exporting.export`."""
+    def finding(self) -> Target | None:
+        """Return the current finding on the slice on show; None, and said, without a mask."""
         case = self._cases.current
         if case is None or case.document.mask.is_empty:
             self.session.error = "There is no mask yet; ask a question or draw a box first."
-            return
+            return None
         try:
-            target = self._view.shown()
+            return self._view.shown()
         except MedReasonerError:  # no slice on show: that of the prompts
-            target = self._view.target(case.source, case.document.plane)
+            return self._view.target(case.source, case.document.plane)
+
+    def export(self, path: Path, naming: Naming) -> None:
+        """Write the finding as the file's name says; see `exporting.export`."""
+        target = self.finding()
+        if target is None:
+            return
+        document = self._cases.of(target.source).document
         self.session.status = "Saving…"
         self._runner.submit(
-            asyncio.to_thread(export, path, case.document, target, naming or Naming()),
+            asyncio.to_thread(export, path, document, target, naming),
             lambda _: self._saved(path),
             self._not_saved,
         )

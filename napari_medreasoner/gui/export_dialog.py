@@ -54,7 +54,7 @@ class NamingDialog(QDialog):
         self.label.setMaxLength(_LABEL_LENGTH)
         self.term = QComboBox()
         self.term.addItems(list(TERMS))
-        self.term.setCurrentText(Naming().kind.meaning)
+        self.term.setCurrentText("tissue")
         both = QDialogButtonBox.StandardButton
         buttons = QDialogButtonBox(both.Ok | both.Cancel)
         buttons.accepted.connect(self.accept)

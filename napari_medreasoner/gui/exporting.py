@@ -16,7 +16,7 @@ from napari_medreasoner.gui.target import Target
 from napari_medreasoner.imaging import Segment, write_segments
 from napari_medreasoner.imaging.window import to_rgb, to_uint8
 from napari_medreasoner.imaging.writers.overlay import write_overlay
-from napari_medreasoner.imaging.writers.segment import TISSUE, Term
+from napari_medreasoner.imaging.writers.terms import TERMS, Coded
 
 __all__ = ["DICOM_SEG", "KINDS", "Naming", "export", "kinds_for"]
 
@@ -37,7 +37,7 @@ class Naming:
     """What a finding is called in a DICOM segmentation."""
 
     label: str = "Finding"
-    kind: Term = TISSUE
+    coded: Coded = TERMS["tissue"]
 
 
 def kinds_for(target: Target) -> dict[str, tuple[str, ...]]:
@@ -81,7 +81,9 @@ def export(path: Path, document: Document, target: Target, naming: Naming) -> No
         finding = Segment(
             mask,
             label=naming.label,
-            kind=naming.kind,
+            category=naming.coded.category,
+            kind=naming.coded.kind,
+            side=naming.coded.side,
             algorithm=document.algorithm,
             automatic=document.automatic,
         )
