@@ -208,4 +208,3 @@ def _summary(part: Part) -> str:
     facts = " · ".join(filter(None, (part.modality, slices)))
     title = part.description or f"Image {part.number}"
     return f"{title}\n{facts}" + ("\n⚠ makes no volume" if part.problem else "")
-

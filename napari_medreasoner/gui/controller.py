@@ -33,7 +33,7 @@ from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.coordinates import slice_shape
 from napari_medreasoner.gui.exporting import Naming, export
 from napari_medreasoner.gui.newest import NewestWins
-from napari_medreasoner.gui.session import BackendState, Document, MaskStack, Session
+from napari_medreasoner.gui.session import BackendState, Document, Session
 from napari_medreasoner.gui.target import ImageSource, Target
 from napari_medreasoner.gui.telling import sentence_of
 

@@ -37,7 +37,9 @@ def ask_path(parent: QWidget, kinds: dict[str, tuple[str, ...]]) -> Path | None:
         kind takes the first of the chosen one.
     """
     first = next(iter(kinds.values()))[0]
-    name, chosen = QFileDialog.getSaveFileName(parent, "Export", f"finding{first}", ";;".join(kinds))
+    name, chosen = QFileDialog.getSaveFileName(
+        parent, "Export", f"finding{first}", ";;".join(kinds)
+    )
     if not name:
         return None
     known = tuple(suffix for suffixes in kinds.values() for suffix in suffixes)

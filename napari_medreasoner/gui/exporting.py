@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
 
@@ -16,6 +16,7 @@ from napari_medreasoner.gui.target import Target
 from napari_medreasoner.imaging import Segment, write_segments
 from napari_medreasoner.imaging.window import to_rgb, to_uint8
 from napari_medreasoner.imaging.writers.overlay import write_overlay
+from napari_medreasoner.imaging.writers.report import Report, write_report
 from napari_medreasoner.imaging.writers.terms import TERMS, Coded
 
 __all__ = ["DICOM_SEG", "KINDS", "Naming", "export", "kinds_for"]
@@ -72,29 +73,45 @@ def export(path: Path, document: Document, target: Target, naming: Naming) -> No
     mask = document.mask.compose()
     if not mask.any():
         raise ExportError("The mask is empty; ask a question or draw a box first.")
+    finding = Segment(
+        mask,
+        label=naming.label,
+        category=naming.coded.category,
+        kind=naming.coded.kind,
+        side=naming.coded.side,
+        algorithm=document.algorithm,
+        automatic=document.automatic,
+    )
     suffix = path.suffix.lower()
     if suffix == ".png":
         _write_picture(path, document, target, mask)
     elif suffix == ".json":
-        _write_report(path, document, target, mask)
+        _write_report(path, document, target, finding)
     else:
-        finding = Segment(
-            mask,
-            label=naming.label,
-            category=naming.coded.category,
-            kind=naming.coded.kind,
-            side=naming.coded.side,
-            algorithm=document.algorithm,
-            automatic=document.automatic,
-        )
         write_segments(path, [finding], target.volume())
 
 
-def _write_picture(
-    path: Path, document: Document, target: Target, mask: NDArray[np.bool_]
-) -> None:
+def _write_picture(path: Path, document: Document, target: Target, mask: NDArray[np.bool_]) -> None:
     """The slice as the model sees it, with the mask on it, and the prompts if they lie there."""
     picture = to_rgb(to_uint8(target.source.slice(target.plane), target.window))
     prompts = document.prompts if document.plane == target.plane else Prompts()
     part = mask if target.plane is None else target.plane.cut(mask)
     write_overlay(path, picture, prompts.box, prompts.points, part)
+
+
+def _write_report(path: Path, document: Document, target: Target, finding: Segment) -> None:
+    """What is known of the finding; the answer only while it is the model's own."""
+    prompts = document.prompts
+    box = prompts.box if document.automatic else None
+    report = Report.of(
+        replace(target.volume(), modality=document.modality),
+        document.question,
+        [finding],
+        answer=None if box is None else (box, prompts.points),
+        plane=document.plane,
+        window=target.window,
+        trace=document.trace,
+        prompts=prompts,
+        score=document.score,
+    )
+    write_report(path, report)

@@ -11,14 +11,14 @@ from napari.layers import Image, Layer  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError
-from napari_medreasoner.core.geometry import Grid, SlicePlane
+from napari_medreasoner.core.geometry import SlicePlane
 from napari_medreasoner.gui.placing import grid_of, placement
-from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
+from napari_medreasoner.gui.target import Geometry
+from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.window import default_window
 
 __all__ = [
     "METADATA_KEY",
-    "Geometry",
     "LayerNotes",
     "LayerTuple",
     "geometry_of",
@@ -33,29 +33,6 @@ __all__ = [
 _INVERTED: Final = "gray_r"
 METADATA_KEY: Final = "medreasoner"
 """Key of `LayerNotes` in an image layer's metadata, and of `Geometry` in a mask layer's."""
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Geometry:
-    """Where the voxels of a layer lie, and the file they came from.
-
-    Attributes
-    ----------
-    grid : Grid
-        Of the layer's array.
-    file : SourceGrid or None
-        The grid of the file, when we read it.
-    frames : tuple of SourceFrame
-        The DICOM slices of that grid; empty when not from DICOM.
-    """
-
-    grid: Grid
-    file: SourceGrid | None = None
-    frames: tuple[SourceFrame, ...] = ()
-
-    def fits(self, layer: Layer) -> bool:
-        """Whether the layer's array has this grid's shape."""
-        return (1, *layer.data.shape[: layer.ndim])[-3:] == self.grid.shape
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,6 +161,7 @@ def geometry_of(layer: Layer) -> Geometry:
     if isinstance(noted, LayerNotes):
         volume = noted.volume
         noted = Geometry(volume.grid, volume.source, volume.frames)
-    if isinstance(noted, Geometry) and noted.fits(layer):
+    shape = (1, *layer.data.shape[: layer.ndim])[-3:]
+    if isinstance(noted, Geometry) and noted.grid.shape == shape:
         return noted
     return Geometry(grid_of(layer))

@@ -10,11 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.client.picture import Picture, UploadImage
-from napari_medreasoner.core.geometry import SlicePlane
-from napari_medreasoner.gui.images import Geometry
-from napari_medreasoner.imaging.volume import Volume
+from napari_medreasoner.core.geometry import Grid, SlicePlane
+from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
 
-__all__ = ["ImageSource", "Target"]
+__all__ = ["Geometry", "ImageSource", "Target"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """Where the voxels of a layer lie, and the file they came from.
+
+    Attributes
+    ----------
+    grid : Grid
+        Of the layer's array.
+    file : SourceGrid or None
+        The grid of the file, when we read it.
+    frames : tuple of SourceFrame
+        The DICOM slices of that grid; empty when not from DICOM.
+    """
+
+    grid: Grid
+    file: SourceGrid | None = None
+    frames: tuple[SourceFrame, ...] = ()
 
 
 class ImageSource:

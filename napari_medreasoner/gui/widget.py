@@ -86,7 +86,7 @@ class MedReasonerWidget(QWidget):
         question.asked.connect(self.ask)
         question.stopped.connect(controller.stop)
         question.template.activated.connect(self._on_template)
-        question.window.activated.connect(self._on_window)
+        question.preset.activated.connect(self._on_window)
         question.modality.currentIndexChanged.connect(self._show_window)
         correction.drawing.connect(self._start_drawing)
         correction.flipped.connect(view.flip_selected)
@@ -189,7 +189,7 @@ class MedReasonerWidget(QWidget):
         self.workspace.controller.export(path, naming)
 
     def _on_window(self, _index: int) -> None:
-        name = self.question_panel.window.currentText()
+        name = self.question_panel.preset.currentText()
         if name != AS_SHOWN:
             self.workspace.view.set_window(*preset_window(name))
 
@@ -231,9 +231,9 @@ class MedReasonerWidget(QWidget):
         panel, image = self.question_panel, self._images.value
         shown = self.workspace.view.window
         named = (name for name in PRESETS if shown and preset_window(name) == shown)
-        panel.window.setCurrentText(next(named, AS_SHOWN))
+        panel.preset.setCurrentText(next(named, AS_SHOWN))
         signed = image is not None and np.dtype(image.dtype).kind in "if"
-        panel.window.setEnabled(shown is not None and signed and panel.chosen_modality() == "CT")
+        panel.preset.setEnabled(shown is not None and signed and panel.chosen_modality() == "CT")
 
     def _show_status(self, status: str) -> None:
         self.status_panel.status.setText(status)

@@ -12,7 +12,8 @@ from napari.layers import Labels, Layer  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.gui.images import METADATA_KEY, Geometry, geometry_of, notes_of
+from napari_medreasoner.gui.images import METADATA_KEY, geometry_of, notes_of
+from napari_medreasoner.gui.target import Geometry
 from napari_medreasoner.gui.waiting import main_window, wait_for
 from napari_medreasoner.imaging import Segment, Volume, write_segments
 
