@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-import numpy as np
 from qtpy.QtCore import QSize, Qt
-from qtpy.QtGui import QIcon
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
@@ -23,7 +21,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_medreasoner.gui.pixmaps import pixmap_of
+from napari_medreasoner.gui.pixmaps import icon_of
 from napari_medreasoner.gui.waiting import Abandoned
 from napari_medreasoner.imaging.readers.parts import Part
 
@@ -142,10 +140,7 @@ class PartChooser(QDialog):
         self.list.setWordWrap(True)
         for part in self._parts:
             item = QListWidgetItem(_summary(part))
-            picture = part.thumbnail
-            if picture is None:
-                picture = np.zeros((_THUMBNAIL, _THUMBNAIL, 3), np.uint8)
-            item.setIcon(QIcon(pixmap_of(picture, _THUMBNAIL)))
+            item.setIcon(icon_of(part.thumbnail, _THUMBNAIL))
             self.list.addItem(item)
 
     def _connect(self) -> None:

@@ -21,6 +21,7 @@ __all__ = [
     "METADATA_KEY",
     "LayerNotes",
     "LayerTuple",
+    "bring_into_view",
     "geometry_of",
     "mask_metadata",
     "notes_of",
@@ -125,6 +126,27 @@ def show_slice(viewer: ViewerModel, layer: Image, index: int) -> None:
     position[0] = index
     world = layer.data_to_world(position) / _unit_factors(viewer, layer)
     viewer.dims.set_point(viewer.dims.ndim - layer.ndim, world[0])
+
+
+def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
+    """Turn slider and camera to a layer that lies elsewhere than what is on show.
+
+    Images of different patients, or parts of one, need not overlap in the patient's millimetres.
+    """
+    ahead = viewer.dims.ndim - layer.ndim
+    factors = _unit_factors(viewer, layer)
+    low, high = layer.extent.world / factors
+    middle = layer.data_to_world(np.array(layer.data.shape[: layer.ndim]) // 2) / factors
+    for axis in viewer.dims.not_displayed:
+        own = axis - ahead
+        if own >= 0 and not low[own] <= viewer.dims.point[axis] <= high[own]:
+            viewer.dims.set_point(axis, middle[own])
+    shown = [axis - ahead for axis in viewer.dims.displayed]
+    if min(shown) < 0:
+        return
+    centre = np.array(viewer.camera.center[-len(shown) :])
+    if ((centre < low[shown]) | (centre > high[shown])).any():
+        viewer.camera.center = tuple(middle[shown])
 
 
 def _unit_factors(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:

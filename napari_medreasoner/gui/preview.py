@@ -16,7 +16,7 @@ from napari_medreasoner.imaging.window import model_picture
 
 __all__ = ["SIDE", "Preview"]
 
-SIDE: Final = 112
+SIDE: Final = 96
 """Pixels of the longer side."""
 
 

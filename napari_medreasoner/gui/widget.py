@@ -18,7 +18,12 @@ from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
 from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
 from napari_medreasoner.gui.exporting import DICOM_SEG, Naming, kinds_for
-from napari_medreasoner.gui.images import notes_of, show_slice
+from napari_medreasoner.gui.images import (
+    LayerNotes,
+    bring_into_view,
+    notes_of,
+    show_slice,
+)
 from napari_medreasoner.gui.panels import (
     AS_SHOWN,
     CorrectionPanel,
@@ -143,20 +148,19 @@ class MedReasonerWidget(QWidget):
         self._images.value = image
         notes = None if image is None else notes_of(image)
         self.question_panel.show_notes(notes.volume.warnings if notes else ())
-        if image is None or image in self._begun or notes is None:
+        if image is None:
             return
-        self._begun.add(image)
+        if notes is not None and image not in self._begun:
+            self._begun.add(image)
+            self._begin(image, notes)
+        bring_into_view(self._viewer, image)
+
+    def _begin(self, image: Image, notes: LayerNotes) -> None:
         if notes.question:
             self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
-        self._bring_into_view(image, notes.slice_index)
-
-    def _bring_into_view(self, image: Image, index: int | None) -> None:
-        """Turn to a slice of a new image, which may lie elsewhere than what was open before."""
-        if image.ndim == 3:
-            show_slice(self._viewer, image, image.data.shape[0] // 2 if index is None else index)
-        if len(self.workspace.view.images()) > 1:
-            self._viewer.reset_view()
+        if notes.slice_index is not None:
+            show_slice(self._viewer, image, notes.slice_index)
 
     # --- the user's actions -----------------------------------------------------------------
 
