@@ -144,9 +144,9 @@ def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
     shown = [axis - ahead for axis in viewer.dims.displayed]
     if min(shown) < 0:
         return
-    centre = np.array(viewer.camera.center[-len(shown) :])
+    centre = np.array(viewer.scene.camera.center[-len(shown) :])
     if ((centre < low[shown]) | (centre > high[shown])).any():
-        viewer.camera.center = tuple(middle[shown])
+        viewer.scene.camera.center = tuple(middle[shown])
 
 
 def _unit_factors(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
