@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, Final
 
-import nrrd
+import nrrd  # type: ignore[import-untyped]
 import numpy as np
 from numpy.typing import NDArray
 

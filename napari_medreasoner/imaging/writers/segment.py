@@ -36,7 +36,9 @@ class Segment:
     label : str
         For the reader, at most 64 characters.
     category, kind : Term
-        SegmentedPropertyCategory and SegmentedPropertyType of DICOM PS3.3 C.8.20.4.
+        SegmentedPropertyCategory and SegmentedPropertyType of DICOM PS3.3 C.8.20.2.
+    side : Term or None
+        Left or right: the SegmentedPropertyTypeModifier; None where it has no side.
     algorithm : str
         Names and versions of the models behind it; empty when drawn by hand.
     automatic : bool
@@ -48,5 +50,6 @@ class Segment:
     label: str = "Finding"
     category: Term = TISSUE
     kind: Term = TISSUE
+    side: Term | None = None
     algorithm: str = ""
     automatic: bool = False

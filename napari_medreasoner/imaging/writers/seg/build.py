@@ -195,23 +195,28 @@ def _pixels(masks: Sequence[NDArray[np.bool_]]) -> NDArray[Any]:
 
 def _described(number: int, segment: Description) -> highdicom.seg.SegmentDescription:
     algorithm = None
-    kind = "MANUAL"
+    way = "MANUAL"
     if segment.algorithm:
-        kind = "AUTOMATIC" if segment.automatic else "SEMIAUTOMATIC"
+        way = "AUTOMATIC" if segment.automatic else "SEMIAUTOMATIC"
         algorithm = highdicom.AlgorithmIdentificationSequence(
             _text(segment.algorithm), codes.DCM.ArtificialIntelligence, __version__
         )
     label = _text(segment.label) or "Finding"
-    return highdicom.seg.SegmentDescription(
+    description = highdicom.seg.SegmentDescription(
         number,
         label,
         _code(segment.category),
         _code(segment.kind),
-        kind,
+        way,
         algorithm,
         tracking_uid=highdicom.UID(),
         tracking_id=f"{label} {number}",
     )
+    if segment.side is not None:
+        modifier = highdicom.sr.CodedConcept.from_code(_code(segment.side))
+        (kind,) = description.SegmentedPropertyTypeCodeSequence
+        kind.SegmentedPropertyTypeModifierCodeSequence = [modifier]
+    return description
 
 
 def _text(text: str) -> str:

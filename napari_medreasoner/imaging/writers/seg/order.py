@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import IO, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +16,8 @@ from napari_medreasoner.imaging.writers.segment import Segment, Term
 
 __all__ = ["Description", "Order", "receive", "send"]
 
+_TERMS: Final = ("category", "kind", "side")
+
 
 @dataclass(frozen=True, slots=True)
 class Description:
@@ -24,15 +26,21 @@ class Description:
     label: str
     category: Term
     kind: Term
+    side: Term | None
     algorithm: str
     automatic: bool
 
     @classmethod
     def of(cls, segment: Segment) -> Self:
         """Describe a segment."""
-        return cls(
-            segment.label, segment.category, segment.kind, segment.algorithm, segment.automatic
-        )
+        values = {field.name: getattr(segment, field.name) for field in fields(cls)}
+        return cls(**values)
+
+    @classmethod
+    def parsed(cls, values: dict[str, Any]) -> Self:
+        """Read what `asdict` and JSON made of one."""
+        terms = {name: values[name] and Term(*values[name]) for name in _TERMS}
+        return cls(**(values | terms))
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,18 +79,15 @@ def send(order: Order, masks: Sequence[NDArray[np.bool_]], stream: IO[bytes]) ->
 
 def receive(stream: IO[bytes]) -> tuple[Order, list[NDArray[np.bool_]]]:
     """Read what `send` wrote."""
-    fields: dict[str, Any] = json.loads(stream.readline())
-    shape = tuple(fields["shape"])
+    values: dict[str, Any] = json.loads(stream.readline())
+    shape = tuple(values["shape"])
     count = int(np.prod(shape))
-    frames = tuple(SourceFrame(Path(file), frame) for file, frame in fields.pop("frames"))
-    segments = tuple(
-        Description(**(one | {name: Term(*one[name]) for name in ("category", "kind")}))
-        for one in fields.pop("segments")
-    )
+    frames = tuple(SourceFrame(Path(file), frame) for file, frame in values.pop("frames"))
+    segments = tuple(map(Description.parsed, values.pop("segments")))
     masks = [
         np.unpackbits(np.frombuffer(stream.read(-(-count // 8)), np.uint8), count=count)
         .view(np.bool_)
         .reshape(shape)
         for _ in segments
     ]
-    return Order(frames=frames, segments=segments, **(fields | {"shape": shape})), masks
+    return Order(frames=frames, segments=segments, **(values | {"shape": shape})), masks
