@@ -11,6 +11,7 @@ from pydicom.uid import (
     JPEG2000Lossless,
 )
 
+import napari_medreasoner.imaging.readers.dicom.decoding as decoding
 import napari_medreasoner.imaging.readers.dicom.pixels as pixels
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging import Volume
@@ -60,14 +61,14 @@ def test_every_failure_is_a_read_error(
     def fail(*_: Any, **__: Any) -> None:
         raise error
 
-    monkeypatch.setattr(pixels, "pixel_array", fail)
+    monkeypatch.setattr(decoding, "pixel_array", fail)
     path = save(tmp_path / "a.dcm", header((0, 0, 0)), stored_slice(0))
     with pytest.raises(ReadError, match=r"a\.dcm") as refusal:
         read_dicom(path)
     assert PATIENT not in str(refusal.value)
     assert refusal.value.__suppress_context__
     monkeypatch.setattr(
-        pixels, "pixel_array", lambda *_, **__: (_ for _ in ()).throw(MemoryError())
+        decoding, "pixel_array", lambda *_, **__: (_ for _ in ()).throw(MemoryError())
     )
     with pytest.raises(ReadError, match="memory"):
         read_dicom(path)
@@ -77,7 +78,7 @@ def test_a_request_to_stop_is_obeyed(tmp_path: Path, monkeypatch: pytest.MonkeyP
     def stop(*_: Any, **__: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(pixels, "pixel_array", stop)
+    monkeypatch.setattr(decoding, "pixel_array", stop)
     with pytest.raises(KeyboardInterrupt):
         read_dicom(save(tmp_path / "a.dcm", header((0, 0, 0)), stored_slice(0)))
 

@@ -12,7 +12,8 @@ from napari_medreasoner.imaging.readers.dicom.file import (
     find_series,
     read_dicom,
     read_series,
-    read_slices,
+    read_slice,
+    slice_counts,
 )
 from napari_medreasoner.imaging.readers.kinds import is_dicom
 from tests.imaging.dicom_series import (
@@ -141,8 +142,9 @@ def test_what_is_no_regular_volume_is_refused_by_name(tmp_path: Path, case: str)
         read_series(files, "head")
     assert PATIENT not in str(refusal.value)
     if "separate slices" in str(refusal.value):
-        slices = read_slices(files, "head")
-        assert [volume.array.shape for volume in slices] == [(ROWS, COLUMNS)] * 4
+        assert slice_counts(files) == (1,) * len(files)
+        slices = [read_slice(path, 0, "head 1") for path in files]
+        assert [volume.array.shape for volume in slices] == [(ROWS, COLUMNS)] * len(files)
         assert slices[0].name == "head 1"
 
 
@@ -181,7 +183,14 @@ def test_more_than_one_stack_or_time_is_refused(tmp_path: Path, content: Any, re
     path = save(tmp_path / "a.dcm", enhanced(**content), enhanced_pixels())
     with pytest.raises(ReadError, match=reason):
         read_dicom(path)
-    assert len(read_slices([path], "a")) == 3
+    assert slice_counts([path]) == (3,)
+    for number in range(3):
+        alone = read_slice(path, number, "a")
+        assert np.array_equal(alone.array, stored_slice(number) * (number + 1) - 1024 + number)
+        assert alone.frames == ((path, number),)
+        assert alone.window == (-160 + number, 239 + number)
+    with pytest.raises(ReadError, match="frames 1 to 3, no 4"):
+        read_slice(path, 3, "a")
 
 
 def test_enhanced_frames_that_are_missing_from_the_header(tmp_path: Path) -> None:

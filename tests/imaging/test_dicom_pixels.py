@@ -9,7 +9,7 @@ from pydicom.uid import (
     RLELossless,
 )
 
-import napari_medreasoner.imaging.readers.dicom.pixels as pixels
+import napari_medreasoner.imaging.readers.dicom.decoding as decoding
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.file import (
     read_dicom,
@@ -129,7 +129,7 @@ def test_deflated() -> None:
 
 
 def test_a_missing_codec_names_the_transfer_syntax(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pixels, "_PLUGINS", ())
+    monkeypatch.setattr(decoding, "_PLUGINS", ())
     with pytest.raises(ReadError, match=r"MR_small_jp2klossless\.dcm .*JPEG 2000"):
         read_dicom(bundled("MR_small_jp2klossless.dcm"))
 
@@ -144,5 +144,5 @@ def test_run_lengths_are_decoded_by_pydicom_even_where_others_could(
         monkeypatch.setitem(RLELosslessDecoder._available, label, crash)
     assert "gdcm" in RLELosslessDecoder.available_plugins
     assert read_dicom(bundled("MR_small_RLE.dcm")).array.shape == (64, 64)
-    assert pixels._plugins(RLELossless, "a") == ["pydicom"]
-    assert "gdcm" not in pixels._plugins(JPEG2000Lossless, "a")
+    assert decoding._plugins(RLELossless, "a") == ["pydicom"]
+    assert "gdcm" not in decoding._plugins(JPEG2000Lossless, "a")

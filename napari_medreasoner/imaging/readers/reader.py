@@ -81,12 +81,13 @@ def _series_files(folder: Path, series: int | None) -> tuple[Path, ...]:
 
 
 def _read_single(files: tuple[Path, ...], name: str, single: int) -> Volume:
-    from napari_medreasoner.imaging.readers.dicom.file import read_slices
+    from napari_medreasoner.imaging.readers.dicom.file import read_slice, slice_counts
 
-    slices = read_slices(files, name)
+    counts = slice_counts(files)
+    slices = [(file, i) for file, count in zip(files, counts, strict=True) for i in range(count)]
     if not 1 <= single <= len(slices):
         raise ReadError(f"{name} has slices 1 to {len(slices)}, no {single}.")
-    return slices[single - 1]
+    return read_slice(*slices[single - 1], f"{name} {single}")
 
 
 def read_image(path: Path, series: int | None = None, single: int | None = None) -> Volume:

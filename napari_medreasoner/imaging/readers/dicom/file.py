@@ -18,41 +18,54 @@ from pydicom import Dataset
 from napari_medreasoner.core.errors import ImageError, ReadError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.orientation import displayed
+from napari_medreasoner.imaging.readers.dicom.decoding import decoded
 from napari_medreasoner.imaging.readers.dicom.folder import SeriesInfo, find_series
+from napari_medreasoner.imaging.readers.dicom.identity import identity_warnings
 from napari_medreasoner.imaging.readers.dicom.pixels import (
     MAX_BYTES,
-    decoded,
+    forget_pixels,
     frames_of,
     open_header,
-    open_whole,
+    open_image,
     reported,
 )
-from napari_medreasoner.imaging.readers.dicom.stack import Place, places_of, plain_affine, stacked
+from napari_medreasoner.imaging.readers.dicom.stack import (
+    Place,
+    Stack,
+    places_of,
+    plain_affine,
+    stacked,
+)
 from napari_medreasoner.imaging.readers.dicom.values import (
     Scaling,
     intensities,
     modality_of,
     scaling_of,
-    window_of,
 )
+from napari_medreasoner.imaging.readers.dicom.voi import Window, window_of
 from napari_medreasoner.imaging.readers.kinds import DICOM
 from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
 
-__all__ = ["SeriesInfo", "find_series", "read_dicom", "read_series", "read_slices"]
+__all__ = [
+    "SeriesInfo",
+    "find_series",
+    "read_dicom",
+    "read_series",
+    "read_slice",
+    "slice_counts",
+]
 
 
 @dataclass(frozen=True, slots=True)
-class _File:
-    """One file's pixels and what is needed to make a volume of them."""
+class _Slices:
+    """Frames of one file: what its header says of each; `ds` still holds their pixels."""
 
+    ds: Dataset
+    name: str
     origins: tuple[SourceFrame, ...]
-    frames: NDArray[Any]
     scalings: tuple[Scaling, ...]
     places: tuple[Place | None, ...]
-    plain: NDArray[np.float64]
-    modality: str
-    inverted: bool
-    windows: tuple[tuple[float, float] | None, ...]
+    windows: tuple[Window | None, ...]
     warnings: tuple[str, ...]
 
 
@@ -69,8 +82,7 @@ def read_dicom(path: Path) -> Volume:
         When the file is damaged, holds no image, its codec is missing, or its frames do not make
         a regular volume.
     """
-    file = _read_file(path)
-    return _assembled([file], _display_name(path))
+    return _volume([_opened(path)], _display_name(path))
 
 
 def read_series(files: Sequence[Path], name: str) -> Volume:
@@ -86,60 +98,73 @@ def read_series(files: Sequence[Path], name: str) -> Volume:
     Raises
     ------
     ReadError
-        When a file cannot be read, or the slices do not make a regular volume: positions within
-        0.01 mm, direction cosines within 1e-4, stacked along the normal within 1e-3. It says
-        why; `read_slices` takes them all the same.
+        When a file cannot be read, or the slices do not make a regular volume; see `stacked`.
+        It says why; `read_slice` takes them one by one all the same.
     """
     if not files:
         raise ReadError(f"{name} holds no slices; choose another series.")
     if len(files) == 1:
         return replace(read_dicom(files[0]), name=name)
-    headers = [_header(path) for path in files]
-    _refuse_mixed_series(headers, name)
-    places = [place for path, ds in zip(files, headers, strict=True) for place in _places(path, ds)]
-    known = [place for place in places if place is not None]
-    if len(known) != len(files):
+    opened = [_opened(path) for path in files]
+    _refuse_mixed_series([one.ds for one in opened], name)
+    if any(one.places[0] is None for one in opened):
         raise ReadError(
             f"{name} holds slices that do not say where they lie; open it as separate slices."
         )
-    order, _ = stacked(known, name)
-    return _assembled([_read_file(files[index]) for index in order], name)
+    return _volume(opened, name)
 
 
-def read_slices(files: Sequence[Path], name: str) -> tuple[Volume, ...]:
-    """Read slices as images of their own, for a series that makes no regular volume.
+def read_slice(path: Path, frame: int, name: str) -> Volume:
+    """Read one frame as an image of its own, whether or not it could be part of a volume.
 
     Parameters
     ----------
-    files : sequence of Path
-        Of one frame or more.
+    path : Path
+        Of one frame or more; only the one asked for is decoded.
+    frame : int
+        From 0.
     name : str
-        For the user; the number of the slice is added.
+        For the user.
 
     Returns
     -------
-    tuple of Volume
-        2D, in the order of the files and of their frames.
+    Volume
+        2D, as stored where it is not axial.
 
     Raises
     ------
     ReadError
-        When a file cannot be read.
+        When the file cannot be read, or has no such frame.
     """
-    slices = [single for path in files for single in _singles(_read_file(path, lenient=True))]
-    return tuple(
-        _assembled([single], f"{name} {number}") for number, single in enumerate(slices, 1)
+    file = _opened(path, lenient=True)
+    count = len(file.origins)
+    if not 0 <= frame < count:
+        raise ReadError(f"{path.name} has frames 1 to {count}, no {frame + 1}.")
+    only = slice(frame, frame + 1)
+    one = replace(
+        file,
+        origins=file.origins[only],
+        scalings=file.scalings[only],
+        places=file.places[only],
+        windows=file.windows[only],
     )
+    return _volume([one], name)
+
+
+def slice_counts(files: Sequence[Path]) -> tuple[int, ...]:
+    """Number of frames in each file, by its header alone.
+
+    Raises
+    ------
+    ReadError
+        When a file is damaged or holds no image.
+    """
+    return tuple(frames_of(_header(path)) for path in files)
 
 
 def _header(path: Path) -> Dataset:
     with reported(path.name):
         return open_header(path)
-
-
-def _places(path: Path, ds: Dataset) -> tuple[Place | None, ...]:
-    with reported(path.name):
-        return places_of(ds, path.name)
 
 
 def _refuse_mixed_series(headers: Sequence[Dataset], name: str) -> None:
@@ -165,79 +190,77 @@ def _refuse_mixed_series(headers: Sequence[Dataset], name: str) -> None:
             raise ReadError(f"{name} holds more than 2 GiB of pixels; that is more than is read.")
 
 
-def _read_file(path: Path, *, lenient: bool = False) -> _File:
-    """Decode a file; `lenient` takes one whose frames are several stacks or times."""
+def _opened(path: Path, *, lenient: bool = False) -> _Slices:
+    """Read a header; `lenient` takes a file whose frames are several stacks or times."""
     name = path.name
     with reported(name):
-        ds = open_whole(path)
-        count = range(frames_of(ds))
-        windows = [window_of(ds, frame, name) for frame in count]
+        ds = open_image(path)
+        frames = range(frames_of(ds))
+        windows = [window_of(ds, frame, name) for frame in frames]
         places = places_of(ds, name, lenient=lenient)
-        notes = dict.fromkeys(note for _, note in windows if note)
-        if len(count) > 1 and None in places:
-            notes[f"{name} does not say where its frames lie; they are shown as slices."] = None
-        return _File(
-            tuple(SourceFrame(path, frame) for frame in count),
-            decoded(ds, name),
-            tuple(scaling_of(ds, frame, name) for frame in count),
+        notes = [note for _, note in windows]
+        if len(frames) > 1 and None in places:
+            notes.append(f"{name} does not say where its frames lie; they are shown as slices.")
+        return _Slices(
+            ds,
+            name,
+            tuple(SourceFrame(path, frame) for frame in frames),
+            tuple(scaling_of(ds, frame, name) for frame in frames),
             places,
-            plain_affine(ds, name),
-            modality_of(ds),
-            str(ds.PhotometricInterpretation) == "MONOCHROME1",
             tuple(window for window, _ in windows),
-            tuple(notes),
+            (*dict.fromkeys(notes), *identity_warnings(ds)),
         )
 
 
-def _singles(file: _File) -> list[_File]:
-    """Each frame of a file as a file of its own."""
-    return [
-        replace(
-            file,
-            origins=file.origins[i : i + 1],
-            frames=file.frames[i : i + 1],
-            scalings=file.scalings[i : i + 1],
-            places=file.places[i : i + 1],
-            windows=file.windows[i : i + 1],
-        )
-        for i in range(len(file.frames))
-    ]
-
-
-def _assembled(files: Sequence[_File], name: str) -> Volume:
+def _volume(files: Sequence[_Slices], name: str) -> Volume:
     """One volume of the frames of one file, or of files of one frame each, in display order."""
     with reported(name):
-        frames = [frame for file in files for frame in file.frames]
-        scalings = [scaling for file in files for scaling in file.scalings]
+        first = files[0].ds
         places = [place for file in files for place in file.places]
+        known = [place for place in places if place is not None]
+        code = int(len(known) == len(places))
+        stack = (
+            stacked(known, name)
+            if code
+            else Stack(list(range(len(places))), plain_affine(first, name))
+        )
         windows = [window for file in files for window in file.windows]
         origins = [origin for file in files for origin in file.origins]
-        known = [place for place in places if place is not None]
-        code = int(len(known) == len(frames))
-        order, affine = stacked(known, name) if code else (range(len(frames)), files[0].plain)
-        ordered = [frames[index] for index in order], [scalings[index] for index in order]
-        array = intensities(*ordered)
-        array = array.transpose(2, 1, 0, *range(3, array.ndim))
-        try:
-            volume = _turned(array, affine, code, name)
-        except ImageError:
-            raise ReadError(
-                f"{name} has a geometry that cannot be used; repair its header."
-            ) from None
+        notes = [note for file in files for note in file.warnings]
         return replace(
-            volume,
-            modality=files[0].modality,
+            _turned(_intensities(files, stack.order), stack.affine, code, name),
+            modality=modality_of(first),
             # The middle of the stack, where windows that differ fit most slices.
-            window=windows[order[len(order) // 2]],
-            inverted=files[0].inverted,
-            warnings=tuple(dict.fromkeys(note for file in files for note in file.warnings)),
-            frames=tuple(origins[index] for index in order),
+            window=windows[stack.order[len(origins) // 2]],
+            inverted=str(first.PhotometricInterpretation) == "MONOCHROME1",
+            warnings=tuple(note for note in dict.fromkeys((*notes, stack.warning)) if note),
+            frames=tuple(origins[index] for index in stack.order),
         )
+
+
+def _intensities(files: Sequence[_Slices], order: Sequence[int]) -> NDArray[Any]:
+    """Decode and rescale, shape (column, row, slice[, 3])."""
+    frames = [frame for file in files for frame in _decoded(file)]
+    scalings = [scaling for file in files for scaling in file.scalings]
+    array = intensities([frames[i] for i in order], [scalings[i] for i in order])
+    return array.transpose(2, 1, 0, *range(3, array.ndim))
+
+
+def _decoded(file: _Slices) -> NDArray[Any]:
+    """Stored values, shape (frame, row, column[, 3]); lets go of what they were decoded from."""
+    with reported(file.name):
+        whole = len(file.origins) == frames_of(file.ds)
+        frames = decoded(file.ds, file.name, None if whole else file.origins[0].frame)
+        forget_pixels(file.ds)
+        return frames
 
 
 def _turned(array: NDArray[Any], affine: NDArray[np.float64], code: int, name: str) -> Volume:
     """Turn (column, row, slice) to display; a single slice that is not axial stays as stored."""
-    volume = displayed(array, affine, code=code, name=name)
+    try:
+        volume = displayed(array, affine, code=code, name=name)
+    except ImageError:
+        raise ReadError(f"{name} has a geometry that cannot be used; repair its header.") from None
     if array.shape[2] > 1 or volume.source is None or volume.source.axes[2] == 2:
         return volume
     columns, rows, _ = array.shape[:3]

@@ -1,6 +1,6 @@
-"""Pixels of one DICOM file: claims checked before decoding, codecs chosen, colour made RGB.
+"""DICOM images opened: what they claim of their pixels is checked before any are read.
 
-Standard: DICOM PS3.3 C.7.6.3 (image pixel), C.11.1 (modality LUT) and PS3.5 (transfer syntaxes).
+Standard: DICOM PS3.3 C.7.6.3 (image pixel) and PS3.10 (file format).
 """
 
 from __future__ import annotations
@@ -9,24 +9,28 @@ import logging
 import math
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO, Final
+from typing import BinaryIO, Final
 
-import numpy as np
-from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
-from pydicom.pixels.decoders.base import get_decoder
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import pixel_array
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from napari_medreasoner.core.errors import ReadError
-from napari_medreasoner.imaging.readers.dicom.codestream import check_codestreams
 
-__all__ = ["GREYS", "MAX_BYTES", "decoded", "frames_of", "open_header", "open_whole", "reported"]
+__all__ = [
+    "GREYS",
+    "MAX_BYTES",
+    "PALETTE",
+    "PIXELS",
+    "forget_pixels",
+    "frames_of",
+    "open_header",
+    "open_image",
+    "reported",
+]
 
 # pydicom logs what it finds odd with the values it found, and those can be a patient's.
 logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
@@ -34,12 +38,13 @@ logging.getLogger("pydicom").setLevel(logging.CRITICAL + 1)
 MAX_BYTES: Final = 2**31
 """Largest pixel data read: what the header claims is checked before anything is allocated."""
 
-_PLUGINS: Final = ("pyjpegls", "pylibjpeg", "pillow")
-"""Codecs in the order they are tried. Never gdcm: damaged files make it abort the process."""
+_READ_LATER: Final = 2**16
+"""Elements of more bytes than this are read when asked for: pixels, in practice."""
 
 _COLOURS: Final = {"RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT"}
 GREYS: Final = {"MONOCHROME1", "MONOCHROME2"}
-_PALETTE: Final = "PALETTE COLOR"
+PALETTE: Final = "PALETTE COLOR"
+PIXELS: Final = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _NOT_IMAGES: Final = {
     "1.2.840.10008.1.3.10": "a directory of other files",
@@ -47,9 +52,6 @@ _NOT_IMAGES: Final = {
     "1.2.840.10008.5.1.4.1.1.66.7": "a segmentation",
     "1.2.840.10008.5.1.4.1.1.481.2": "a radiotherapy dose",
 }
-
-Scaling = tuple[float, float]
-"""Rescale slope and intercept: intensity = stored * slope + intercept."""
 
 
 @contextmanager
@@ -100,19 +102,36 @@ def open_header(path: Path) -> Dataset:
     return header
 
 
-def open_whole(path: Path) -> Dataset:
-    """A DICOM image with its pixels, still encoded; call inside `reported`.
+def open_image(path: Path) -> Dataset:
+    """A DICOM image whose pixels are read, still encoded, when they are asked for.
+
+    So the headers of a series can be judged before any of its pixels are in memory, and no
+    file is parsed twice. Call inside `reported`.
 
     Raises
     ------
     ReadError
         As `open_header`.
     """
-    open_header(path)
-    return dcmread(path)
+    # What is deflated as a whole has no places in the file to come back to.
+    later = None if _check_file(path) else _READ_LATER
+    image = dcmread(path, defer_size=later)
+    if "Rows" not in image:
+        # pydicom forgets all that it read of a file which ends within compressed pixels.
+        open_header(path)
+        raise ReadError(f"{path.name} ends before its pixels do; get another copy of it.")
+    _check_claims(image, path.name)
+    return image
 
 
-def _check_file(path: Path) -> None:
+def forget_pixels(image: Dataset) -> None:
+    """Let go of encoded pixels once they are decoded, so that a series is not held twice."""
+    for keyword in PIXELS:
+        image.pop(keyword, None)
+
+
+def _check_file(path: Path) -> bool:
+    """Refuse what is too large or not DICOM; whether the file is deflated as a whole."""
     if path.stat().st_size > MAX_BYTES:
         raise ReadError(f"{path.name} is larger than 2 GiB; export fewer frames to a file.")
     with path.open("rb") as stream:
@@ -121,17 +140,18 @@ def _check_file(path: Path) -> None:
                 f"{path.name} does not carry the mark of a DICOM file; export it anew as DICOM "
                 "Part 10."
             )
-    _check_inflated(path)
-
-
-def _check_inflated(path: Path) -> None:
-    """Refuse a deflated file that grows beyond the limit: pydicom inflates it in one go."""
     meta = read_file_meta_info(path)
     if meta.get("TransferSyntaxUID") != DeflatedExplicitVRLittleEndian:
-        return
+        return False
+    _check_inflated(path, int(meta.FileMetaInformationGroupLength))
+    return True
+
+
+def _check_inflated(path: Path, meta_size: int) -> None:
+    """Refuse a deflated file that grows beyond the limit: pydicom inflates it in one go."""
     with path.open("rb") as stream:
         # Preamble and mark, the 12 bytes of the group length itself, then what it counts.
-        stream.seek(132 + 12 + int(meta.FileMetaInformationGroupLength))
+        stream.seek(132 + 12 + meta_size)
         size = _inflated_size(stream)
     if size > MAX_BYTES:
         raise ReadError(f"{path.name} inflates to more than 2 GiB; export fewer frames to a file.")
@@ -165,9 +185,9 @@ def _check_claims(header: Dataset, name: str) -> None:
         raise ReadError(f"{name} is a DICOM file without an image; choose another file.")
     colour = str(header.get("PhotometricInterpretation", ""))
     samples = int(header.get("SamplesPerPixel") or 1)
-    if (colour in _COLOURS and samples != 3) or (colour in GREYS | {_PALETTE} and samples != 1):
+    if (colour in _COLOURS and samples != 3) or (colour in GREYS | {PALETTE} and samples != 1):
         raise ReadError(f"{name} contradicts itself about its colours; the file is damaged.")
-    if colour not in _COLOURS | GREYS | {_PALETTE}:
+    if colour not in _COLOURS | GREYS | {PALETTE}:
         raise ReadError(
             f"{name} stores its colours in a way that is not read; export it as RGB or grey."
         )
@@ -178,113 +198,3 @@ def _check_claims(header: Dataset, name: str) -> None:
             f"{name} claims {sizes[2]} frames of {sizes[0]} x {sizes[1]} pixels; that is more "
             "than is read."
         )
-
-
-def _plugins(syntax: UID, name: str) -> list[str]:
-    """Codecs to try for a transfer syntax; one empty name where none is needed.
-
-    Raises
-    ------
-    ReadError
-        When none is installed; names the transfer syntax.
-    """
-    try:
-        decoder = get_decoder(syntax)
-    except NotImplementedError:
-        raise ReadError(
-            f"{name} is compressed in a way that is not read ({_label(syntax)}); export it "
-            "uncompressed."
-        ) from None
-    if not syntax.is_encapsulated:
-        return [""]
-    # pydicom's own is the only run-length decoder that survives damaged files.
-    known = ("pydicom",) if syntax == RLELossless else _PLUGINS
-    usable = [plugin for plugin in known if plugin in decoder.available_plugins]
-    if not usable:
-        raise ReadError(
-            f"{name} is compressed as {_label(syntax)}, for which no decoder is installed; "
-            "export it uncompressed."
-        )
-    return usable
-
-
-def decoded(ds: Dataset, name: str) -> NDArray[Any]:
-    """Stored values of all frames; colour as RGB.
-
-    Parameters
-    ----------
-    ds : Dataset
-        From `open_whole`.
-    name : str
-        File name for messages.
-
-    Returns
-    -------
-    ndarray, shape (frame, row, column) or (frame, row, column, 3)
-        Grey as stored (any dtype, native byte order), before rescale; RGB as uint8.
-
-    Raises
-    ------
-    ReadError
-        When there are no pixels, no codec, or fewer pixels than claimed.
-    """
-    shape = (frames_of(ds), int(ds.Rows), int(ds.Columns))
-    if not any(word in ds for word in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
-        raise ReadError(f"{name} is a DICOM file without pixels; choose another file.")
-    syntax = ds.file_meta.get("TransferSyntaxUID")
-    if syntax is None:
-        raise ReadError(f"{name} does not say how its pixels are stored; export it anew.")
-    array = _first_success(ds, _plugins(syntax, name), name)
-    colour = str(ds.PhotometricInterpretation)
-    if colour == _PALETTE:
-        array = apply_color_lut(array, ds)[..., :3]
-    elif "ModalityLUTSequence" in ds and colour in GREYS:
-        array = apply_modality_lut(array, ds)
-    wanted = shape if colour in GREYS else (*shape, 3)
-    if array.size != math.prod(wanted):
-        raise ReadError(f"{name} holds other pixels than its header claims; the file is damaged.")
-    array = array.reshape(wanted)
-    if colour in GREYS:
-        return array.astype(array.dtype.newbyteorder("="), copy=False)
-    bits = 8 * array.itemsize if colour == _PALETTE else int(ds.BitsStored)
-    return _eight_bit(array, bits)
-
-
-def _first_success(ds: Dataset, plugins: Sequence[str], name: str) -> NDArray[Any]:
-    """The pixels from the first codec that can; the last one's failure when none can."""
-    for plugin in plugins[:-1]:
-        try:
-            return _decoded_by(ds, plugin, name)
-        except MemoryError:
-            raise
-        except Exception:  # noqa: BLE001, S112 - each codec has its own errors; the next may do
-            continue
-    return _decoded_by(ds, plugins[-1], name)
-
-
-def _decoded_by(ds: Dataset, plugin: str, name: str) -> NDArray[Any]:
-    if plugin and plugin != "pydicom":
-        check_codestreams(ds, name)
-    try:
-        array: NDArray[Any] = pixel_array(ds, decoding_plugin=plugin)
-    except RuntimeError:
-        # What pydicom raises when a codec fails, for a damaged stream and for a rare variant.
-        raise ReadError(
-            f"{name} cannot be decoded as {_label(ds.file_meta.TransferSyntaxUID)}; the file is "
-            "damaged, or must be exported uncompressed."
-        ) from None
-    return array
-
-
-def _label(syntax: UID) -> str:
-    """Name of a transfer syntax; not the file's own text where that is none of the standard's."""
-    return syntax.name if syntax.name != syntax else "an unknown transfer syntax"
-
-
-def _eight_bit(array: NDArray[Any], bits: int) -> NDArray[np.uint8]:
-    """Colours of any depth with 0 black and full scale white."""
-    if bits == 8:
-        return array.astype(np.uint8, copy=False)
-    if bits > 8:
-        return np.asarray(array >> (bits - 8)).astype(np.uint8)
-    return np.asarray(array.astype(np.uint16) * 255 // (2**bits - 1)).astype(np.uint8)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, replace
+from typing import Any, Final, NamedTuple, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,17 @@ from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import frames_of
+from napari_medreasoner.imaging.readers.dicom.printing import (
+    COARSEST_MM,
+    even_stack,
+    printed_units,
+)
 from napari_medreasoner.imaging.readers.dicom.values import frame_value, numbers
 
-__all__ = ["Place", "along", "places_of", "plain_affine", "stacked"]
+__all__ = ["Place", "Stack", "along", "places_of", "plain_affine", "stacked"]
 
 POSITION_MM: Final = 0.01
-"""Farthest a slice may lie from where an even stack has it."""
+"""Farthest a slice may lie from where an even stack has it, if it was not printed coarsely."""
 
 DIRECTION: Final = 1e-4
 """Largest difference between direction cosines of slices that are taken as parallel."""
@@ -50,6 +55,8 @@ class Place:
         Millimetres between rows and between columns, in DICOM's order.
     depth : float
         Millimetres from this slice to the next, where there is no other to measure from.
+    units : tuple of float
+        Last decimal that the file prints of each coordinate of `corner`, mm; 0 when not known.
     """
 
     corner: NDArray[np.float64]
@@ -57,6 +64,7 @@ class Place:
     down: NDArray[np.float64]
     spacing: tuple[float, float]
     depth: float
+    units: tuple[float, ...] = (0.0, 0.0, 0.0)
 
     @property
     def normal(self) -> NDArray[np.float64]:
@@ -72,6 +80,24 @@ class Place:
         matrix[:3, 2] = step
         matrix[:3, 3] = self.corner
         return _TO_RAS @ matrix
+
+
+class Stack(NamedTuple):
+    """Slices in the order of a volume.
+
+    Attributes
+    ----------
+    order : list of int
+        Indices of the slices from the first of the volume to the last.
+    affine : ndarray of float64, shape (4, 4)
+        (column, row, slice) to RAS millimetres.
+    warning : str
+        What the user should know, in a sentence; or empty.
+    """
+
+    order: list[int]
+    affine: NDArray[np.float64]
+    warning: str = ""
 
 
 def places_of(ds: Dataset, name: str, *, lenient: bool = False) -> tuple[Place | None, ...]:
@@ -113,12 +139,8 @@ def _refuse_several(ds: Dataset, count: int, name: str) -> None:
 
 def _place(ds: Dataset, frame: int, name: str) -> Place | None:
     spacing = _spacing(ds, frame, name)
-    corner = numbers(
-        frame_value(ds, frame, "PlanePositionSequence", "ImagePositionPatient"),
-        3,
-        "an ImagePositionPatient",
-        name,
-    )
+    position = frame_value(ds, frame, "PlanePositionSequence", "ImagePositionPatient")
+    corner = numbers(position, 3, "an ImagePositionPatient", name)
     directions = numbers(
         frame_value(ds, frame, "PlaneOrientationSequence", "ImageOrientationPatient"),
         6,
@@ -136,7 +158,8 @@ def _place(ds: Dataset, frame: int, name: str) -> Place | None:
             f"{name} gives an ImageOrientationPatient that is not two unit vectors at right "
             "angles; repair its header."
         )
-    return Place(np.array(corner), across, down, spacing, _depth(ds, frame, name))
+    depth = _depth(ds, frame, name)
+    return Place(np.array(corner), across, down, spacing, depth, printed_units(position))
 
 
 def _spacing(ds: Dataset, frame: int, name: str) -> tuple[float, float] | None:
@@ -168,8 +191,12 @@ def along(places: Sequence[Place]) -> list[int]:
     return sorted(range(len(places)), key=lambda index: float(places[index].corner @ normal))
 
 
-def stacked(places: Sequence[Place], name: str) -> tuple[list[int], NDArray[np.float64]]:
+def stacked(places: Sequence[Place], name: str) -> Stack:
     """Order slices to a volume.
+
+    Positions may differ by 0.01 mm from an even stack, direction cosines by 1e-4, and the stack
+    may lean from the slice normal by 1e-3; positions printed with few decimals may be off by
+    half a unit of the last, with a warning (see `even_stack`).
 
     Parameters
     ----------
@@ -177,13 +204,6 @@ def stacked(places: Sequence[Place], name: str) -> tuple[list[int], NDArray[np.f
         In any order.
     name : str
         File or folder name for messages.
-
-    Returns
-    -------
-    list of int
-        Indices of `places` from the first slice of the volume to the last.
-    ndarray of float64, shape (4, 4)
-        (column, row, slice) to RAS millimetres.
 
     Raises
     ------
@@ -193,17 +213,26 @@ def stacked(places: Sequence[Place], name: str) -> tuple[list[int], NDArray[np.f
     """
     first = places[0]
     if len(places) == 1:
-        return [0], first.affine(first.normal * first.depth)
+        return Stack([0], first.affine(first.normal * first.depth))
     _refuse_mixed(places, name)
     order = along(places)
     corners = np.array([places[index].corner for index in order])
     _refuse_repeats(corners, first.normal, name)
     step = (corners[-1] - corners[0]) / (len(corners) - 1)
     ideal = corners[0] + np.arange(len(corners))[:, None] * step
-    if np.linalg.norm(corners - ideal, axis=1).max() > POSITION_MM:
-        _refuse_uneven(corners, first.normal, name)
-    _refuse_shear(step, first.normal, name)
-    return order, places[order[0]].affine(step)
+    even = np.linalg.norm(corners - ideal, axis=1).max() <= POSITION_MM
+    if even and _sine(step, first.normal) <= SHEAR:
+        return Stack(order, places[order[0]].affine(step))
+    units = np.min([place.units for place in places], axis=0)
+    printed = even_stack(corners, units, first.normal, POSITION_MM, SHEAR)
+    if printed is None:
+        _refuse_irregular(corners, first.normal, name)
+    start, step = printed
+    warning = (
+        f"{name} gives the places of its slices to {units[units <= COARSEST_MM].max():g} mm only; "
+        f"they are taken as evenly {np.linalg.norm(step):.3f} mm apart."
+    )
+    return Stack(order, replace(first, corner=start).affine(step), warning)
 
 
 def _refuse_mixed(places: Sequence[Place], name: str) -> None:
@@ -232,8 +261,10 @@ def _refuse_repeats(corners: NDArray[np.float64], normal: NDArray[np.float64], n
         )
 
 
-def _refuse_uneven(corners: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> None:
-    """Say whether a slice is missing, or what else is uneven; always raises."""
+def _refuse_irregular(
+    corners: NDArray[np.float64], normal: NDArray[np.float64], name: str
+) -> NoReturn:
+    """Say whether the stack leans, a slice is missing, or what else is uneven."""
     steps = np.diff(corners, axis=0)
     gaps = steps @ normal
     usual = float(np.median(gaps))
@@ -257,9 +288,13 @@ def _refuse_uneven(corners: NDArray[np.float64], normal: NDArray[np.float64], na
     )
 
 
+def _sine(step: NDArray[np.float64], normal: NDArray[np.float64]) -> float:
+    """Of the angle between the way from slice to slice and the normal."""
+    return float(np.linalg.norm(step - (step @ normal) * normal) / np.linalg.norm(step))
+
+
 def _refuse_shear(step: NDArray[np.float64], normal: NDArray[np.float64], name: str) -> None:
-    length = np.linalg.norm(step)
-    sine = float(np.linalg.norm(step - (step @ normal) * normal) / length)
+    sine = _sine(step, normal)
     if sine > SHEAR:
         raise ReadError(
             f"{name} is sheared: the stack leans {math.degrees(math.asin(min(sine, 1.0))):.1f} "

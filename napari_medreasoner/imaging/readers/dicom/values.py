@@ -1,6 +1,6 @@
-"""What a DICOM header says of the pixels: per frame or per file, rescale, window, modality.
+"""What a DICOM header says of the pixels: per frame or per file, rescale and modality.
 
-Standard: DICOM PS3.3 C.7.6.16 (functional groups), C.11.1 (rescale) and C.11.2 (VOI LUT).
+Standard: DICOM PS3.3 C.7.6.16 (functional groups) and C.11.1 (rescale).
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ __all__ = [
     "modality_of",
     "numbers",
     "scaling_of",
-    "window_of",
 ]
 
 Scaling = tuple[float, float]
@@ -145,35 +144,6 @@ def _holding(
         if limits.min <= min(ends) and max(ends) <= limits.max:
             return candidate
     return np.dtype(np.float64)
-
-
-def window_of(ds: Dataset, frame: int, name: str) -> tuple[tuple[float, float] | None, str]:
-    """Intensities a frame asks to be shown as black and as white, and a warning or "".
-
-    The first of several windows is taken. DICOM's LINEAR maps centre - 0.5 -+ (width - 1) / 2,
-    LINEAR_EXACT centre -+ width / 2 (PS3.3 C.11.2.1.2 and C.11.2.1.3.2).
-    """
-    sequence = "FrameVOILUTSequence"
-    found = [
-        _first(frame_value(ds, frame, sequence, word)) for word in ("WindowCenter", "WindowWidth")
-    ]
-    centre, width = (numbers(value, 1, "a window", name) for value in found)
-    if centre is None or width is None or width[0] <= 0:
-        table = "VOILUTSequence" in ds
-        return None, f"{name} asks for a table of grey values, which is not used." if table else ""
-    function = str(frame_value(ds, frame, sequence, "VOILUTFunction") or "LINEAR")
-    warning = ""
-    if function == "SIGMOID":
-        warning = f"{name} asks for a curved (SIGMOID) window; a straight one is used."
-    if function != "LINEAR" or width[0] < 2:
-        return (centre[0] - width[0] / 2, centre[0] + width[0] / 2), warning
-    half = (width[0] - 1) / 2
-    return (centre[0] - 0.5 - half, centre[0] - 0.5 + half), warning
-
-
-def _first(value: Any) -> Any:
-    several = hasattr(value, "__iter__") and not isinstance(value, str)
-    return next(iter(value), None) if several else value
 
 
 def modality_of(ds: Dataset) -> str:
