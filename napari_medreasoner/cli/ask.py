@@ -13,6 +13,7 @@ import typer
 from numpy.typing import NDArray
 
 from napari_medreasoner.cli.findings import FILES, Asked, Finding, save_finding
+from napari_medreasoner.cli.inspect import WhichPart
 from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.core.errors import ImageError, SettingsError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
@@ -25,12 +26,12 @@ from napari_medreasoner.server.workbench import Workbench
 __all__ = ["ask"]
 
 
-def _read(path: Path, modality: str) -> Volume:
+def _read(path: Path, part: int | None, modality: str) -> Volume:
     if modality and modality not in MODALITIES:
         raise SettingsError(
             f'There is no modality "{modality}"; use one of {", ".join(MODALITIES)}.'
         )
-    volume = read_sandboxed(path)
+    volume = read_sandboxed(path, part=part)
     return replace(volume, modality=modality or volume.modality)
 
 
@@ -69,7 +70,7 @@ def _grow(bench: Workbench, picture: Picture, finding: Finding) -> NDArray[np.bo
 
 
 def ask(
-    image: Annotated[Path, typer.Argument(help="Image file, or folder with one DICOM series.")],
+    image: Annotated[Path, typer.Argument(help="Image file or DICOM folder.")],
     question: Annotated[str, typer.Argument(help="What you want to know, in your own words.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")] = Path(
         "out"
@@ -78,6 +79,7 @@ def ask(
         int | None,
         typer.Option("--slice", min=0, help="Slice of a volume; the middle one if left out."),
     ] = None,
+    part: WhichPart = None,
     axis: Annotated[int, typer.Option(min=0, max=2, help="0 axial, 1 coronal, 2 sagittal.")] = 0,
     modality: Annotated[str, typer.Option(help=f"Kind of image: {', '.join(MODALITIES)}.")] = "",
     window: Annotated[
@@ -90,7 +92,7 @@ def ask(
 ) -> None:
     """Ask one question about one image; write trace, answer, mask and overlay."""
     check_question(question)
-    volume = _read(image, modality)
+    volume = _read(image, part, modality)
     asked = Asked(volume, question, _plane(volume, axis, slice_index), window)
     picture = Picture(UploadImage(volume.array), asked.plane, asked.window, volume.grid.spacing)
     request = AskRequest(

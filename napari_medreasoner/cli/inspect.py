@@ -15,9 +15,14 @@ from rich.table import Table
 from napari_medreasoner.imaging import Volume, read_sandboxed, write_image
 from napari_medreasoner.imaging.orientation import axis_letters
 
-__all__ = ["Series", "Single", "convert", "inspect"]
+__all__ = ["Single", "WhichPart", "convert", "inspect"]
 
-Series = Annotated[int | None, typer.Option(min=1, help="Which series of a DICOM folder, from 1.")]
+WhichPart = Annotated[
+    int | None,
+    typer.Option(
+        "--part", min=1, help="Which image of a folder or file that holds several, from 1."
+    ),
+]
 Single = Annotated[
     int | None,
     typer.Option(min=1, help="One slice, from 1, as a 2D image: for series that make no volume."),
@@ -44,12 +49,12 @@ def _card(volume: Volume) -> dict[str, Any]:
 
 def inspect(
     path: Annotated[Path, typer.Argument(help="Image file or DICOM folder.")],
-    series: Series = None,
+    part: WhichPart = None,
     single: Single = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
     """Say what a file holds and where it lies in the patient; exit 2 where it is refused."""
-    card = _card(read_sandboxed(path, series=series, single=single))
+    card = _card(read_sandboxed(path, part=part, single=single))
     if as_json:
         sys.stdout.write(json.dumps(card) + "\n")
         return
@@ -62,9 +67,9 @@ def inspect(
 def convert(
     source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
     target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
-    series: Series = None,
+    part: WhichPart = None,
     single: Single = None,
 ) -> None:
     """Write an image or a mask as NIfTI, on the grid it is on."""
-    write_image(target, read_sandboxed(source, series=series, single=single))
+    write_image(target, read_sandboxed(source, part=part, single=single))
     sys.stdout.write(f"Wrote {target}.\n")

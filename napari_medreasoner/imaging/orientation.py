@@ -7,21 +7,58 @@ from itertools import product
 from typing import Any, TypeVar
 
 import numpy as np
-from nibabel.orientations import aff2axcodes, io_orientation
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.volume import SourceGrid, Volume
 
-__all__ = ["axis_letters", "corners", "displayed"]
+__all__ = ["axis_letters", "corners", "directions", "displayed"]
 
 _T = TypeVar("_T")
 
 
 def axis_letters(affine: NDArray[np.float64]) -> str:
     """Directions in which the three axes run, as in "LPS" for Left, Posterior, Superior."""
-    return "".join(aff2axcodes(affine))
+    letters = (("L", "R"), ("P", "A"), ("I", "S"))
+    return "".join(letters[world][forwards] for world, forwards in directions(affine))
+
+
+def directions(affine: NDArray[np.float64]) -> list[tuple[int, bool]]:
+    """Patient axis (0 right, 1 anterior, 2 superior) that each file axis runs along, and its sense.
+
+    The nearest rotation decides (polar decomposition), the axis that is clearest first. The
+    same as `nibabel.orientations.io_orientation`, without the time to import nibabel.
+
+    Parameters
+    ----------
+    affine : ndarray of float64, shape (4, 4)
+        Index (i, j, k) to RAS millimetres.
+
+    Returns
+    -------
+    list of (int, bool)
+        For i, j and k; True where the patient coordinate grows with the index.
+
+    Raises
+    ------
+    ImageError
+        When an axis has no direction.
+    """
+    matrix = affine[:3, :3]
+    lengths = np.linalg.norm(matrix, axis=0)
+    left, scales, right = np.linalg.svd(matrix / np.where(lengths == 0, 1, lengths))
+    kept = scales > scales.max() * 3 * np.finfo(scales.dtype).eps
+    rotation = left[:, kept] @ right[kept]
+    found = {}
+    for axis in np.argsort(np.min(-(rotation**2), axis=0), kind="stable").tolist():
+        column = rotation[:, axis]
+        if np.allclose(column, 0):
+            raise ImageError("An axis of the image has no direction.")
+        world = int(np.argmax(np.abs(column)))
+        found[axis] = (world, bool(column[world] > 0))
+        rotation[world] = 0
+    return [found[axis] for axis in range(3)]
 
 
 def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
@@ -33,8 +70,8 @@ def corners(shape: tuple[int, ...]) -> NDArray[np.float64]:
 def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, name: str) -> Volume:
     """Turn an array in the file's own axes to display orientation.
 
-    The voxels are permuted and flipped, never resampled; `Volume.source` undoes it. A volume of
-    one slice becomes a 2D image.
+    The voxels are permuted and flipped, never resampled or copied: the array is a view.
+    `Volume.source` undoes it. A volume of one slice becomes a 2D image.
 
     Parameters
     ----------
@@ -53,17 +90,16 @@ def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, na
         When the affine cannot be used.
     """
     Grid((1, 1, 1), affine)
-    orientation = io_orientation(affine)
-    if not np.isfinite(orientation).all():
-        raise ImageError("An axis of the image has no direction.")
-    axes = _three([int(np.flatnonzero(orientation[:, 0] == world)[0]) for world in range(3)])
+    ways = directions(affine)
+    worlds = [world for world, _ in ways]
+    axes = _three([worlds.index(world) for world in range(3)])
     # From RAS to the displayed Left, Posterior, Superior two world axes run backwards.
-    wanted = zip(axes, (-1, -1, 1), strict=True)
-    flips = _three([bool(orientation[axis, 1] != direction) for axis, direction in wanted])
+    wanted = zip(axes, (False, False, True), strict=True)
+    flips = _three([ways[axis][1] is not forwards for axis, forwards in wanted])
     source = SourceGrid(_three(array.shape), affine, code, axes, flips)
     columns_first: NDArray[Any] = array.transpose(*axes, *range(3, array.ndim))
     turned = np.flip(columns_first, tuple(axis for axis in range(3) if flips[axis]))
-    shown = np.ascontiguousarray(turned.swapaxes(0, 2))
+    shown = turned.swapaxes(0, 2)
     grid = Grid(_three(shown.shape), _displayed_affine(source), known=code > 0)
     return Volume(shown[0] if shown.shape[0] == 1 else shown, grid, name, source=source)
 

@@ -17,7 +17,7 @@ from PIL import Image
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging import Volume, read_image
-from napari_medreasoner.imaging.sandbox import parent, read_sandboxed
+from napari_medreasoner.imaging.sandbox import process, read_sandboxed
 from napari_medreasoner.imaging.sandbox.messages import Header
 
 SHARED = os.environ.get("MEDREASONER_SHARED")
@@ -121,7 +121,7 @@ CRASHERS = {
 def test_whatever_the_child_does_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, reason: str
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     start = time.monotonic()
     with pytest.raises(ReadError, match=reason):
         read_sandboxed(make(tmp_path / "a.nii"), timeout=1 if "longer" in reason else 20)
@@ -155,14 +155,14 @@ LIES: list[dict[str, Any]] = [
 def answering(header: dict[str, Any], size: int = 24) -> tuple[str, ...]:
     """A child that writes `size` bytes and says this of them."""
     code = (
-        "import json, os, sys; request = json.load(sys.stdin); "
-        f"os.write(request['output'], bytes({size})); print({json.dumps(header)!r})"
+        f"import os, sys; sys.stdin.read(); print({json.dumps(header)!r}, flush=True); "
+        f"os.write(1, bytes({size}))"
     )
     return sys.executable, "-P", "-S", "-c", code
 
 
 def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD))
     assert read_sandboxed(tmp_path / "a.nii").array.shape == (2, 3, 4)
 
 
@@ -170,7 +170,7 @@ def test_header_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_header_that_lies_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD | lie))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD | lie))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
 
@@ -179,7 +179,7 @@ def test_header_that_lies_is_refused(
 def test_other_number_of_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", answering(GOOD, size))
+    monkeypatch.setattr(process, "COMMAND", answering(GOOD, size))
     with pytest.raises(ReadError, match="nonsense"):
         read_sandboxed(tmp_path / "a.nii")
 
@@ -200,17 +200,17 @@ def test_child_gets_no_secrets_and_no_name_on_its_command_line(
 ) -> None:
     monkeypatch.setenv("MEDREASONER_TOKEN", "canary")
     code = "import os, sys; print('canary' in str(os.environ), sys.argv, file=sys.stderr); 1 / 0"
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-c", code))
-    assert "MEDREASONER_TOKEN" not in parent._environment()
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-c", code))
+    assert "MEDREASONER_TOKEN" not in process.environment()
     with pytest.raises(ReadError, match="ZeroDivisionError"):
         read_sandboxed(tmp_path / "a.nii")
-    assert all("a.nii" not in word for word in parent.COMMAND)
+    assert all("a.nii" not in word for word in process.COMMAND)
 
 
 def test_interrupt_ends_the_child_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     note = str(tmp_path / "pid")
     code = f"import os, time; open({note!r}, 'w').write(str(os.getpid())); time.sleep(60)"
-    monkeypatch.setattr(parent, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
     timer = threading.Timer(0.7, os.kill, (os.getpid(), signal.SIGINT))
     start = time.monotonic()
     timer.start()
@@ -240,7 +240,7 @@ def test_limits_hold_in_the_child(tmp_path: Path) -> None:
 def test_no_process_to_be_had_is_one_sentence(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(parent, "COMMAND", ("no-such-interpreter",))
+    monkeypatch.setattr(process, "COMMAND", ("no-such-interpreter",))
     with pytest.raises(ReadError, match=r"^a\.nii cannot be opened, since no process"):
         read_sandboxed(tmp_path / "a.nii")
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
-__all__ = ["DETACHED", "DICOM", "ITK", "NIFTI", "RASTER", "READABLE", "is_dicom"]
+__all__ = ["DETACHED", "DICOM", "ITK", "NIFTI", "RASTER", "READABLE", "Kind", "is_dicom", "kind_of"]
 
 NIFTI: Final = (".nii", ".nii.gz")
 RASTER: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
@@ -16,6 +16,8 @@ DETACHED: Final = (".nhdr", ".mhd")
 DICOM: Final = (".dcm", ".dicom", ".ima")
 READABLE: Final = (*NIFTI, *RASTER, *ITK, *DICOM)
 """Suffixes that are read; a DICOM file may have any, and a folder may hold a series."""
+
+Kind = Literal["nifti", "raster", "itk", "dicom"]
 
 _MARK: Final = b"DICM"
 _MARK_AT: Final = 128  # PS3.10, section 7.1
@@ -28,3 +30,16 @@ def is_dicom(path: Path) -> bool:
             return stream.read(_MARK_AT + len(_MARK))[_MARK_AT:] == _MARK
     except OSError:
         return False
+
+
+def kind_of(path: Path) -> Kind | None:
+    """Kind of a file by its name, else by the mark of DICOM; None when it is none of ours."""
+    name = path.name.lower()
+    kinds: dict[Kind, tuple[str, ...]] = {
+        "nifti": NIFTI,
+        "raster": RASTER,
+        "itk": (*ITK, *DETACHED),
+        "dicom": DICOM,
+    }
+    named = (kind for kind, suffixes in kinds.items() if name.endswith(suffixes))
+    return next(named, "dicom" if is_dicom(path) else None)

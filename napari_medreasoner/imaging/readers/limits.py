@@ -7,11 +7,7 @@ import math
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any, Final
-
-import numpy as np
-from nibabel.nifti1 import header_dtype as NIFTI1
-from nibabel.nifti2 import header_dtype as NIFTI2
+from typing import IO, Final
 
 from napari_medreasoner.core.errors import ReadError
 
@@ -20,10 +16,10 @@ __all__ = [
     "MAX_PIXELS",
     "MAX_VOXELS",
     "check_claim",
-    "check_nifti",
     "check_packed",
     "check_pixels",
     "unpack",
+    "unreadable",
 ]
 
 MAX_VOXELS: Final = 2**30
@@ -44,10 +40,6 @@ _BOMB_BYTES: Final = 512 * 2**20
 
 _CHUNK: Final = 2**18
 _PADDING: Final = 2**16
-_MAX_OFFSET: Final = 64 * 2**20
-_BITS: Final = {2: 8, 4: 16, 8: 32, 16: 32, 64: 64, 128: 24, 256: 8, 512: 16, 768: 32}
-_BITS_WIDE: Final = {1024: 64, 1280: 64}
-"""Bits per voxel of the NIfTI data types that can be shown: integers, floats and RGB."""
 
 
 def check_claim(
@@ -146,48 +138,6 @@ def check_packed(file: IO[bytes], name: str, needed: int) -> int:
     return file.tell() - start - len(stream.unused_data)
 
 
-def check_nifti(path: Path) -> int:
-    """Check the header of a .nii or .nii.gz file: sizes, spacing and where its data lie.
-
-    At most 540 bytes are decompressed, so that this takes no time on a bomb.
-
-    Returns
-    -------
-    int
-        Bytes of header and voxels together, decompressed.
-
-    Raises
-    ------
-    ReadError
-        When the header cannot be right, or the data would lie in another file.
-    """
-    packed = path.name.lower().endswith(".gz")
-    header = _nifti_header(path, packed=packed)
-    dims = [int(size) for size in header["dim"]]
-    kind, offset = int(header["datatype"]), float(header["vox_offset"])
-    bits = (_BITS | _BITS_WIDE).get(kind)
-    if not 1 <= dims[0] <= 7:
-        raise ReadError(f"{path.name} claims {dims[0]} dimensions; the file is damaged.")
-    if bits is None:
-        raise ReadError(
-            f"{path.name} has voxels of NIfTI type {kind}, which cannot be shown; convert them to "
-            "float32 first."
-        )
-    if not 0 <= offset <= _MAX_OFFSET:
-        raise ReadError(f"{path.name} puts its voxels at byte {offset:g}; the file is damaged.")
-    spacing = np.asarray(header["pixdim"][1 : 1 + min(dims[0], 3)], dtype=np.float64)
-    if not (np.isfinite(spacing).all() and (spacing > 0).all()):
-        raise ReadError(
-            f"{path.name} has the voxel spacing {spacing.tolist()}, which cannot be; repair its "
-            "header."
-        )
-    size = path.stat().st_size
-    present = size if packed else max(size - int(offset), 0)
-    shape = dims[1 : 1 + dims[0]]
-    check_claim(path.name, shape, bits, present, packed=packed)
-    return int(offset) + math.prod(shape) * bits // 8
-
-
 def unpack(path: Path, needed: int) -> bytes:
     """Decompress a .gz file to its end, so that its checksum is compared, which nibabel skips.
 
@@ -207,36 +157,15 @@ def unpack(path: Path, needed: int) -> bytes:
         with gzip.open(path) as file:
             data = file.read(needed + _PADDING + 1)
     except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
+        raise unreadable(path, error) from error
     if len(data) > needed + _PADDING:
         raise ReadError(f"{path.name} holds more voxels than it says; get another copy of it.")
     return data
 
 
-def _unreadable(path: Path, error: Exception) -> ReadError:
+def unreadable(path: Path, error: Exception) -> ReadError:
+    """Sentence for a file that a library gave up on."""
     return ReadError(
         f"{path.name} cannot be read ({type(error).__name__}); the file is damaged or of another "
         "kind."
-    )
-
-
-def _nifti_header(path: Path, *, packed: bool) -> Any:
-    """Fields of a NIfTI-1 or NIfTI-2 header in either byte order."""
-    try:
-        with gzip.open(path) if packed else path.open("rb") as file:
-            block = file.read(NIFTI2.itemsize)
-    except (OSError, EOFError, zlib.error) as error:
-        raise _unreadable(path, error) from error
-    for layout, magic in ((NIFTI1, b"n+1"), (NIFTI2, b"n+2")):
-        for little in (True, False):
-            if len(block) >= layout.itemsize:
-                header = np.frombuffer(block, layout.newbyteorder("<" if little else ">"), count=1)[
-                    0
-                ]
-                single = bytes(header["magic"])[:3] == magic
-                if header["sizeof_hdr"] == layout.itemsize and single:
-                    return header
-    raise ReadError(
-        f"{path.name} cannot be read as a NIfTI file that holds its own voxels; the file is "
-        "damaged or of another kind."
     )

@@ -1,5 +1,23 @@
 """Files nobody vouches for, opened in a process of their own."""
 
-from napari_medreasoner.imaging.sandbox.parent import read_sandboxed
+from __future__ import annotations
 
-__all__ = ["read_sandboxed"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from napari_medreasoner.imaging.sandbox.parent import (
+        list_parts_sandboxed,
+        read_sandboxed,
+        warm_up,
+    )
+
+__all__ = ["list_parts_sandboxed", "read_sandboxed", "warm_up"]
+
+
+def __getattr__(name: str) -> Any:
+    """Import the parent's side only when it is asked for; the child has no use for it."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from napari_medreasoner.imaging.sandbox import parent
+
+    return getattr(parent, name)

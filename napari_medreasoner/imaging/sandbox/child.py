@@ -1,8 +1,8 @@
 """The process that opens one file for another process; see `sandbox`.
 
 ``python -P -m napari_medreasoner.imaging.sandbox.child`` takes its request as JSON on stdin, so
-that no file name shows in the list of processes. It answers with a JSON header on stdout and the
-voxels in a file that the parent made.
+that no file name shows in the list of processes. It answers on stdout: one line of JSON, then the
+voxels. With the word ``warm`` it imports the usual readers before it looks at stdin.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import resource
 import signal
 import sys
 from pathlib import Path
@@ -19,12 +20,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import MedReasonerError, ReadError
-from napari_medreasoner.imaging.readers.reader import read_image
-from napari_medreasoner.imaging.sandbox.messages import DTYPES, Failure, Header
-from napari_medreasoner.imaging.sandbox.parent import memory_error
-
-if sys.platform != "win32":
-    import resource
+from napari_medreasoner.imaging.readers.parts import list_parts
+from napari_medreasoner.imaging.readers.reader import open_image
+from napari_medreasoner.imaging.sandbox.messages import (
+    DTYPES,
+    Failure,
+    Header,
+    Listing,
+    memory_error,
+)
 
 __all__ = ["confine", "main"]
 
@@ -43,12 +47,10 @@ def confine(memory: int, seconds: float) -> None:
         Rounded up; the alarm comes a second later, so that the parent's own clock is first.
     """
     sys.dont_write_bytecode = True
-    if sys.platform == "win32":
-        return  # no such limits there; the parent's clock remains
     whole = math.ceil(seconds)
     _lower(resource.RLIMIT_CORE, 0, 0)
     _lower(resource.RLIMIT_CPU, whole, whole + 1)
-    _lower(resource.RLIMIT_FSIZE, 0, memory)
+    _lower(resource.RLIMIT_FSIZE, 0, 0)
     _lower(resource.RLIMIT_AS, memory, memory)
     signal.alarm(whole + 1)
 
@@ -69,46 +71,73 @@ def _ran_out(error: BaseException | None) -> bool:
     return False
 
 
-def _write(array: NDArray[Any], output: int) -> None:
-    """Put an array into the parent's file, with the soft limit on file size lifted for it."""
-    if sys.platform != "win32":
-        _, highest = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (highest, highest))
-    left = array.reshape(-1).view(np.uint8).data
+def _load(request: dict[str, Any]) -> tuple[Header | Listing, list[NDArray[Any]]]:
+    """What is asked for: the header of the answer and the arrays that follow it."""
+    path = Path(request["path"])
+    if request["ask"] == "parts":
+        parts = list_parts(path)
+        return Listing.of(parts), [one.thumbnail for one in parts if one.thumbnail is not None]
+    volume = open_image(path, request["part"], request["single"])
+    if volume.array.dtype.name not in DTYPES:
+        raise ReadError(
+            f"{path.name} has voxels of type {volume.array.dtype}, which cannot be shown; convert "
+            "them to float32 first."
+        )
+    return Header.of(volume), [volume.array]
+
+
+def _refusal(error: BaseException, request: dict[str, Any]) -> Failure:
+    short = _ran_out(error)
+    text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
+    return Failure(error=text.encode(errors="replace").decode()[:4000])
+
+
+def _send(array: NDArray[Any], answer_to: int) -> None:
+    """Write an array in native byte order, a slice at a time, as it may be a view of any kind."""
+    for piece in array if array.ndim > 2 else array[None]:
+        native = np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
+        _write(native.reshape(-1).view(np.uint8).data, answer_to)
+
+
+def _write(left: memoryview, answer_to: int) -> None:
     while left:
-        left = left[os.write(output, left) :]
+        left = left[os.write(answer_to, left) :]
 
 
-def _answer(request: dict[str, Any], output: int) -> Header | Failure:
-    path, memory = Path(request["path"]), request["memory"]
+def _answer(request: dict[str, Any], answer_to: int) -> None:
+    arrays: list[NDArray[Any]] = []
+    reply: Header | Listing | Failure
     try:
-        volume = read_image(path, request["series"], request["single"])
-        array = volume.array
-        if array.dtype.name not in DTYPES:
-            raise ReadError(
-                f"{path.name} has voxels of type {array.dtype}, which cannot be shown; convert "
-                "them to float32 first."
-            )
-        _write(np.ascontiguousarray(array, array.dtype.newbyteorder("=")), output)
-        return Header.of(volume)
+        reply, arrays = _load(request)
     except (MemoryError, MedReasonerError) as error:
-        text = memory_error(path, memory) if _ran_out(error) else str(error)
-        return Failure(error=text.encode(errors="replace").decode()[:4000])
+        reply = _refusal(error, request)
+    _write(memoryview(reply.model_dump_json().encode() + b"\n"), answer_to)
+    for array in arrays:
+        _send(array, answer_to)
+
+
+def _import_readers() -> None:
+    """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
+    import PIL.Image
+
+
+    PIL.Image.init()
 
 
 def main() -> None:
     """Answer the one request on stdin."""
-    request = json.loads(sys.stdin.buffer.read())
     # Libraries print where they like; only the answer goes to the real stdout.
     answer_to = os.dup(1)
     os.dup2(2, 1)
-    output = request["output"]
-    if isinstance(output, str):
-        output = os.open(output, os.O_RDWR | getattr(os, "O_BINARY", 0))
+    if "warm" in sys.argv:
+        _import_readers()
+    text = sys.stdin.buffer.read()
+    if not text:
+        return  # the parent is gone, or wants nothing any more
+    os.write(answer_to, b" ")  # from here on the file is to blame; blanks mean nothing in JSON
+    request = json.loads(text)
     confine(request["memory"], request["seconds"])
-    reply = _answer(request, output)
-    with os.fdopen(answer_to, "wb") as stdout:
-        stdout.write(reply.model_dump_json().encode())
+    _answer(request, answer_to)
     os._exit(0)  # taking the interpreter down in order would cost the parent its time
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -23,9 +24,10 @@ from pydantic import (
 
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging.readers.limits import MAX_BYTES
+from napari_medreasoner.imaging.readers.parts import MAX_PARTS, THUMBNAIL, Part
 from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
 
-__all__ = ["DTYPES", "Failure", "Header"]
+__all__ = ["DTYPES", "Failure", "Header", "Listing", "memory_error"]
 
 _Dtype = Literal[
     "bool", "uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64",
@@ -51,6 +53,14 @@ class Failure(_Message):
     error: Annotated[str, StringConstraints(min_length=1, max_length=4000)]
 
 
+def memory_error(path: Path, memory: int) -> str:
+    """Sentence for a file that needs more than `memory` bytes."""
+    return (
+        f"{path.name} needs more than {memory / 2**30:.3g} GiB of memory to open; crop it or "
+        "resample it first."
+    )
+
+
 class _Source(_Message):
     shape: _Shape
     affine: _Matrix
@@ -68,6 +78,11 @@ class _Source(_Message):
 def _file_text(path: Path) -> str:
     """A path as text that survives JSON: file names are bytes, not always of an encoding."""
     return quote_from_bytes(os.fsencode(path))
+
+
+def _sendable(text: str) -> str:
+    """Text without the bytes of a file name that are none, which cannot travel in JSON."""
+    return text.encode(errors="replace").decode()
 
 
 _Frame = tuple[Annotated[str, StringConstraints(max_length=12_000)], NonNegativeInt]
@@ -129,8 +144,7 @@ class Header(_Message):
         values["frames"] = [(_file_text(file), frame) for file, frame in volume.frames]
         same = ("modality", "window", "inverted", "warnings")
         values |= {field: getattr(volume, field) for field in same}
-        # A file name may hold bytes that are no text; they cannot travel in JSON.
-        return cls.model_validate(values | {"name": volume.name.encode(errors="replace").decode()})
+        return cls.model_validate(values | {"name": _sendable(volume.name)})
 
     def volume(self, array: NDArray[Any]) -> Volume:
         """Put the array back; raises ImageError when the two do not fit."""
@@ -159,3 +173,41 @@ class Header(_Message):
                 for file, frame in self.frames
             ),
         )
+
+
+_Side = Annotated[int, Field(ge=1, le=THUMBNAIL)]
+
+
+class _Entry(_Message):
+    """A `Part` without its number and its thumbnail, whose shape is `picture`."""
+
+    description: _Text
+    modality: _Text
+    slices: NonNegativeInt
+    problem: Annotated[str, StringConstraints(max_length=4000)]
+    picture: tuple[_Side, _Side, Literal[3]] | None
+
+    def part(self, number: int, thumbnail: NDArray[np.uint8] | None) -> Part:
+        """Put number and thumbnail back."""
+        return Part(number, self.description, self.modality, self.slices, self.problem, thumbnail)
+
+
+class Listing(_Message):
+    """Parts in their order, as they travel; their thumbnails follow."""
+
+    parts: Annotated[tuple[_Entry, ...], Field(min_length=1, max_length=MAX_PARTS)]
+
+    @classmethod
+    def of(cls, parts: Sequence[Part]) -> Self:
+        """Describe parts."""
+        entries = [
+            {
+                "description": _sendable(part.description),
+                "modality": part.modality,
+                "slices": part.slices,
+                "problem": _sendable(part.problem)[:4000],
+                "picture": None if part.thumbnail is None else part.thumbnail.shape,
+            }
+            for part in parts
+        ]
+        return cls.model_validate({"parts": entries})

@@ -7,86 +7,81 @@ taken over: the child may still read the user's files.
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import closing, suppress
+from io import BufferedReader
 from pathlib import Path
-from subprocess import PIPE, Popen, TimeoutExpired
-from typing import IO, Any, Final, cast
+from subprocess import TimeoutExpired
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import (
-    TypeAdapter,
-    ValidationError,
-)
+from pydantic import TypeAdapter, ValidationError
 
 from napari_medreasoner.core.errors import ImageError, ReadError
-from napari_medreasoner.imaging.sandbox.messages import Failure, Header
+from napari_medreasoner.imaging.readers.parts import Part
+from napari_medreasoner.imaging.sandbox.messages import (
+    Failure,
+    Header,
+    Listing,
+    memory_error,
+)
+from napari_medreasoner.imaging.sandbox.process import Child, Incoming
+from napari_medreasoner.imaging.sandbox.spare import SPARE
 from napari_medreasoner.imaging.volume import Volume
 
-if sys.platform == "linux":
-    import fcntl
-
-__all__ = ["memory_error", "read_sandboxed"]
-
-COMMAND: Final = (sys.executable, "-P", "-m", "napari_medreasoner.imaging.sandbox.child")
-"""What is started; -P, so that a file named like a module in the current folder is not run."""
+__all__ = ["list_parts_sandboxed", "read_sandboxed", "warm_up"]
 
 _GIB: Final = 2**30
 _HEADER_BYTES: Final = 2**23
-_TAIL_BYTES: Final = 2**12
+_BUFFER: Final = 2**16
+_NONSENSE: Final = (ValidationError, ImageError, EOFError)
+"""What an answer that is none raises in `_volume` and `_parts`."""
 
-_KEPT: Final = (
-    "PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "TEMP", "TMP", "SYSTEMROOT",
-    "LD_LIBRARY_PATH", "PYTHONPATH", "PYTHONHOME",
-)  # fmt: skip
-_SINGLE: Final = ("OPENBLAS", "OMP", "MKL")
+_IMAGE: Final[TypeAdapter[Header | Failure]] = TypeAdapter(Header | Failure)
+_PARTS: Final[TypeAdapter[Listing | Failure]] = TypeAdapter(Listing | Failure)
 
-_REPLY: Final[TypeAdapter[Header | Failure]] = TypeAdapter(Header | Failure)
+_T = TypeVar("_T")
+_M = TypeVar("_M", Header, Listing)
 
 
-def memory_error(path: Path, memory: int) -> str:
-    """Sentence for a file that needs more than `memory` bytes."""
-    return (
-        f"{path.name} needs more than {memory / _GIB:.3g} GiB of memory to open; crop it or "
-        "resample it first."
-    )
+def warm_up() -> None:
+    """Have a child ready for the next file, and a new one after each.
+
+    Starts one process that has imported the usual readers and waits, with about 100 MiB of
+    memory; returns at once. It opens one file, as any child does, and ends with this process.
+    """
+    SPARE.warm_up()
 
 
 def read_sandboxed(
     path: Path,
     *,
-    series: int | None = None,
+    part: int | None = None,
     single: int | None = None,
     timeout: float = 60,
     memory: int = 6 * _GIB,
 ) -> Volume:
     """Read an image file or folder in a child process; see `reader.read_image` for which.
 
-    The array comes back in memory that both processes see, so that this process grows by the
-    array and no more; it is writable and private. Nothing the child says is trusted: types,
-    sizes and geometry are checked again here. May be called on any thread.
+    This process grows by the array and no more. Nothing the child says is trusted: types, sizes
+    and geometry are checked again here. May be called on any thread.
 
     Parameters
     ----------
     path : Path
         File or folder.
-    series : int, optional
-        Which series of a folder that holds several, from 1.
+    part : int, optional
+        Which image of a folder or file that holds several, from 1.
     single : int, optional
         Which slice, from 1, to take as a 2D image of its own.
     timeout : float
         Seconds until the child is killed.
     memory : int
-        Bytes of address space the child may use (Linux; elsewhere as far as the system knows it).
+        Bytes of address space the child may use.
 
     Returns
     -------
@@ -99,124 +94,132 @@ def read_sandboxed(
         When the file is refused, or the child crashed, took too long, ran out of memory, or
         answered what it should not.
     """
-    request: dict[str, Any] = {
-        "path": str(path.absolute()),
-        "series": series,
-        "single": single,
-        "memory": memory,
-        "seconds": timeout,
-    }
+    request = {"ask": "image", "part": part, "single": single}
+    return _asked(path, request, _volume, timeout, memory)
+
+
+def list_parts_sandboxed(
+    path: Path, *, timeout: float = 60, memory: int = 6 * _GIB
+) -> tuple[Part, ...]:
+    """List the images of a file or folder in a child process; see `parts.list_parts`.
+
+    Parameters
+    ----------
+    path : Path
+        File or folder.
+    timeout, memory : float, int
+        As for `read_sandboxed`.
+
+    Raises
+    ------
+    ReadError
+        As for `read_sandboxed`.
+    """
+    return _asked(path, {"ask": "parts"}, _parts, timeout, memory)
+
+
+def _asked(
+    path: Path,
+    request: dict[str, Any],
+    understood: Callable[[BufferedReader[Incoming]], _T],
+    timeout: float,
+    memory: int,
+) -> _T:
+    """Have the spare or a new child answer; see `read_sandboxed` for the errors."""
+    known = {"path": str(path.absolute()), "memory": memory, "seconds": timeout}
+    deadline = time.monotonic() + timeout
     try:
-        with _output() as (output, name):
-            request["output"] = output if name is None else name
-            answer = _ask(path, request, () if name else (output,))
-            return _understood(path, answer, output)
+        spare = SPARE.take()
+        if spare is not None:
+            with suppress(_NeverBegan), closing(spare):
+                return _exchange(spare, path, request | known, understood, deadline)
+        with closing(Child()) as child:
+            return _exchange(child, path, request | known, understood, deadline)
+    except _NeverBegan as error:
+        raise error.reason from None
     except OSError as error:
         raise ReadError(
             f"{path.name} cannot be opened, since no process can be started for it "
             f"({error.strerror}); close other programs."
         ) from error
+    finally:
+        SPARE.renew()
 
 
-def _understood(path: Path, answer: bytes, output: int) -> Volume:
-    """The volume that a child's answer and its file make, once both have been checked."""
-    try:
-        reply = _REPLY.validate_json(answer)
-        if isinstance(reply, Failure):
-            raise ReadError(" ".join(reply.error.split()))
-        return reply.volume(_mapped(output, reply))
-    except (ValidationError, ImageError, OSError) as error:
+class _NeverBegan(Exception):
+    """A child ended before it took its request, so the file is not why."""
+
+    def __init__(self, reason: ReadError) -> None:
+        super().__init__()
+        self.reason = reason
+
+
+def _exchange(
+    child: Child,
+    path: Path,
+    request: dict[str, Any],
+    understood: Callable[[BufferedReader[Incoming]], _T],
+    deadline: float,
+) -> _T:
+    """Ask a child, understand what it answers, and see it end as it should."""
+    incoming = Incoming(child, deadline)
+    stream = BufferedReader(incoming, _BUFFER)
+    result, nonsense = None, None
+    with ThreadPoolExecutor(1) as pool:
+        tail = pool.submit(child.tail)
+        try:
+            child.send(request)
+            try:
+                result = understood(stream)
+            except _NONSENSE as error:
+                nonsense = error
+            more = stream.read(1)
+            code = 0 if more else child.wait(deadline)
+        except (TimeoutError, TimeoutExpired):
+            raise _slow(path, request["seconds"]) from None
+        finally:
+            child.end()
+            child.hush()
+    if code:
+        reason = _failed(path, code, tail.result(), request)
+        raise reason if incoming.begun else _NeverBegan(reason)
+    if more or result is None:
         raise ReadError(
             f"{path.name} made its reader answer nonsense; the file is damaged or hostile."
-        ) from error
+        ) from nonsense
+    return result
 
 
-@contextmanager
-def _output() -> Iterator[tuple[int, str | None]]:
-    """Descriptor of an empty file for the voxels; its name where descriptors are not inherited."""
-    if sys.platform == "linux":
-        handle = os.memfd_create("medreasoner", os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
-        try:
-            yield handle, None
-        finally:
-            os.close(handle)
-    else:
-        with tempfile.NamedTemporaryFile() as file:
-            yield file.fileno(), file.name
+def _volume(stream: BufferedReader[Incoming]) -> Volume:
+    header = _reply(stream, _IMAGE)
+    return header.volume(_array(stream, header.shape, header.dtype))
 
 
-def _mapped(output: int, header: Header) -> NDArray[Any]:
-    """The voxels, not copied. OSError when their size is not the header's."""
-    if sys.platform == "linux":
-        # Whatever still holds the file can no longer change or cut it under our feet.
-        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
-        fcntl.fcntl(output, fcntl.F_ADD_SEALS, seals)
-    if os.fstat(output).st_size != header.nbytes:
-        raise OSError("the voxels have another size than the header says")
-    view = mmap.mmap(output, header.nbytes, access=mmap.ACCESS_COPY)
-    return np.frombuffer(view, header.dtype).reshape(header.shape)
-
-
-def _environment() -> dict[str, str]:
-    """What the child needs to find Python and its libraries; no tokens, one thread."""
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
-    single = {f"{library}_NUM_THREADS": "1" for library in _SINGLE}
-    return kept | single | {"ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1"}
-
-
-def _tail(stream: IO[bytes]) -> bytes:
-    """Last bytes of a stream; the rest is thrown away as it comes."""
-    tail = b""
-    while chunk := os.read(stream.fileno(), 2**16):
-        tail = (tail + chunk)[-_TAIL_BYTES:]
-    return tail
-
-
-def _ask(path: Path, request: dict[str, Any], shared: tuple[int, ...]) -> bytes:
-    """Start the child, wait for its end and return what it wrote; ReadError if it failed."""
-    timeout, memory = request["seconds"], request["memory"]
-    deadline = time.monotonic() + timeout
-    child = Popen(  # noqa: S603 - our own interpreter; the file's name is not on its command line
-        COMMAND,
-        stdin=PIPE,
-        stdout=PIPE,
-        stderr=PIPE,
-        env=_environment(),
-        pass_fds=shared,
-        start_new_session=True,  # Ctrl-C in a terminal is for this process alone
+def _parts(stream: BufferedReader[Incoming]) -> tuple[Part, ...]:
+    return tuple(
+        entry.part(number, None if entry.picture is None else _array(stream, entry.picture))
+        for number, entry in enumerate(_reply(stream, _PARTS).parts, 1)
     )
-    stdin, stdout, stderr = (
-        cast("IO[bytes]", pipe) for pipe in (child.stdin, child.stdout, child.stderr)
-    )
-    with child, ThreadPoolExecutor(2) as pool:
-        try:
-            # One byte too many tells a flood; it is never read to its end.
-            answer = pool.submit(stdout.read, _HEADER_BYTES + 1)
-            complaint = pool.submit(_tail, stderr)
-            with suppress(BrokenPipeError):
-                os.write(stdin.fileno(), json.dumps(request).encode())
-            stdin.close()
-            text = answer.result(timeout)
-            if len(text) <= _HEADER_BYTES:
-                child.wait(max(deadline - time.monotonic(), 0))
-        except (TimeoutError, TimeoutExpired):
-            raise _slow(path, timeout) from None
-        finally:
-            if child.returncode is None:
-                _kill(child)
-            code = child.wait()
-        if code and len(text) <= _HEADER_BYTES:
-            raise _failed(path, code, complaint.result(), timeout, memory)
-    return text
 
 
-def _kill(child: Popen[bytes]) -> None:
-    """Kill a child not yet waited for, so that its id is still its own, and what it started."""
-    if sys.platform == "win32":
-        child.kill()
-    else:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)
+def _reply(stream: BufferedReader[Incoming], kind: TypeAdapter[_M | Failure]) -> _M:
+    """The header of an answer, checked; ReadError for a refusal."""
+    # One byte too many tells a flood; it is never read to its end.
+    reply = kind.validate_json(stream.readline(_HEADER_BYTES + 1))
+    if isinstance(reply, Failure):
+        raise ReadError(" ".join(reply.error.split()))
+    return reply
+
+
+def _array(stream: BufferedReader[Incoming], shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
+    """The array that follows a header; EOFError when there are too few bytes."""
+    array = np.empty(shape, dtype)
+    raw = array.reshape(-1).view(np.uint8)
+    if stream.readinto(raw.data) != raw.size:
+        raise EOFError
+    if dtype == "bool" and raw.max() > 1:
+        raise ImageError("A yes or no is neither.")
+    return array
 
 
 def _slow(path: Path, timeout: float) -> ReadError:
@@ -226,13 +229,13 @@ def _slow(path: Path, timeout: float) -> ReadError:
     )
 
 
-def _failed(path: Path, code: int, complaint: bytes, timeout: float, memory: int) -> ReadError:
+def _failed(path: Path, code: int, complaint: bytes, request: dict[str, Any]) -> ReadError:
     """Why the child ended, from its exit code and the end of what it wrote to stderr."""
     if code in (-signal.SIGXCPU, -signal.SIGALRM):
-        return _slow(path, timeout)
+        return _slow(path, request["seconds"])
     # The kernel kills with SIGKILL when the whole machine is short.
     if code == -signal.SIGKILL or b"bad_alloc" in complaint or b"MemoryError" in complaint:
-        return ReadError(memory_error(path, memory))
+        return ReadError(memory_error(path, request["memory"]))
     if code < 0:
         with suppress(ValueError):
             return ReadError(

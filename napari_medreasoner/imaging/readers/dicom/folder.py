@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from pydicom import Dataset
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import frames_of, open_header, reported
@@ -21,16 +22,24 @@ from napari_medreasoner.imaging.readers.dicom.stack import (
     Place,
     along,
     places_of,
+    stacked,
 )
 from napari_medreasoner.imaging.readers.dicom.values import modality_of
 from napari_medreasoner.imaging.readers.kinds import is_dicom
 
-__all__ = ["SeriesInfo", "find_series"]
+__all__ = ["SeriesInfo", "find_series", "series_of"]
 
 MAX_FILES: Final = 20_000
 """Most files looked at in one folder."""
 
 _PASSES: Final = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers")
+
+_ALIKE: Final = (
+    ("PhotometricInterpretation", "kinds of colour"),
+    ("FrameOfReferenceUID", "frames of reference"),
+    ("Modality", "modalities"),
+)
+"""What all slices of a volume share, besides series, orientation and size."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +59,8 @@ class SeriesInfo:
         Sorted by position along the slice normal.
     slices : int
         Number of slices, counting the frames of a multi-frame file.
+    problem : str
+        Why the headers say that the slices make no regular volume; empty when they do not.
     """
 
     uid: str
@@ -57,6 +68,7 @@ class SeriesInfo:
     modality: str
     files: tuple[Path, ...]
     slices: int
+    problem: str
 
 
 def find_series(folder: Path) -> tuple[SeriesInfo, ...]:
@@ -82,7 +94,18 @@ def find_series(folder: Path) -> tuple[SeriesInfo, ...]:
         else:
             home.append(entry)
     split = [part for group in groups for part in _unrepeated(group)]
-    return tuple(_series_info(group) for group in split)
+    return tuple(_series_info(group, folder.name) for group in split)
+
+
+def series_of(path: Path) -> SeriesInfo:
+    """The one series of a DICOM file.
+
+    Raises
+    ------
+    ReadError
+        When the file is damaged or holds no image.
+    """
+    return _series_info([_read_entry(path)], path.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,12 +114,19 @@ class _Entry:
 
     path: Path
     key: tuple[object, ...]
-    place: Place | None
+    kinds: tuple[str, ...]
+    places: tuple[Place | None, ...]
+    problem: str
     passes: tuple[str, ...]
     number: int
     frames: int
     description: str
     modality: str
+
+    @property
+    def place(self) -> Place | None:
+        """Where the one slice of a file lies; not asked of several frames."""
+        return self.places[0] if self.frames == 1 else None
 
     def joins(self, other: _Entry) -> bool:
         if self.key != other.key or max(self.frames, other.frames) > 1:
@@ -132,22 +162,38 @@ def _entry(path: Path) -> _Entry | None:
     if not is_dicom(path):
         return None
     try:
-        with reported(path.name):
-            ds = open_header(path)
-            places = places_of(ds, path.name) if frames_of(ds) == 1 else (None,)
-            text = str(ds.get("SeriesDescription") or "")
-            return _Entry(
-                path,
-                (str(ds.get("SeriesInstanceUID") or ""), int(ds.Rows), int(ds.Columns)),
-                places[0],
-                tuple(str(ds.get(word)) for word in _PASSES),
-                int(ds.get("InstanceNumber") or 0),
-                frames_of(ds),
-                "".join(c for c in text if c.isprintable())[:64].strip(),
-                modality_of(ds),
-            )
+        return _read_entry(path)
     except ReadError:
         return None
+
+
+def _read_entry(path: Path) -> _Entry:
+    with reported(path.name):
+        ds = open_header(path)
+        places, problem = _places(ds, path.name)
+        text = str(ds.get("SeriesDescription") or "")
+        return _Entry(
+            path,
+            (str(ds.get("SeriesInstanceUID") or ""), int(ds.Rows), int(ds.Columns)),
+            tuple(str(ds.get(keyword)) for keyword, _ in _ALIKE),
+            places,
+            problem,
+            tuple(str(ds.get(word)) for word in _PASSES),
+            int(ds.get("InstanceNumber") or 0),
+            frames_of(ds),
+            "".join(c for c in text if c.isprintable())[:64].strip(),
+            modality_of(ds),
+        )
+
+
+def _places(ds: Dataset, name: str) -> tuple[tuple[Place | None, ...], str]:
+    """Places of the frames; of several frames that are no volume none, and why."""
+    try:
+        return places_of(ds, name), ""
+    except ReadError as error:
+        if frames_of(ds) == 1:
+            raise
+        return (), str(error)
 
 
 def _unrepeated(group: list[_Entry]) -> Iterable[list[_Entry]]:
@@ -172,7 +218,7 @@ def _repeats(group: Sequence[_Entry]) -> bool:
     return bool((np.diff(depths) <= POSITION_MM).any())
 
 
-def _series_info(group: list[_Entry]) -> SeriesInfo:
+def _series_info(group: list[_Entry], name: str) -> SeriesInfo:
     places = [entry.place for entry in group if entry.place is not None]
     if places:
         ordered = [group[index] for index in along(places)]
@@ -185,4 +231,23 @@ def _series_info(group: list[_Entry]) -> SeriesInfo:
         first.modality,
         tuple(entry.path for entry in ordered),
         sum(entry.frames for entry in ordered),
+        _problem(ordered, name),
     )
+
+
+def _problem(group: Sequence[_Entry], name: str) -> str:
+    """Why slices of one size make no regular volume, as far as their headers tell."""
+    if group[0].problem:
+        return group[0].problem
+    for index, (_, what) in enumerate(_ALIKE):
+        if len({entry.kinds[index] for entry in group}) > 1:
+            return f"{name} mixes different {what}; open it as separate slices."
+    known = [place for entry in group for place in entry.places if place is not None]
+    if len(group) > 1 and len(known) != len(group):
+        return f"{name} holds slices that do not say where they lie; open it as separate slices."
+    try:
+        if known and len(known) == sum(entry.frames for entry in group):
+            stacked(known, name)
+    except ReadError as error:
+        return str(error)
+    return ""
