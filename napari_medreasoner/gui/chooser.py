@@ -51,7 +51,7 @@ class _Slices:
 
     @classmethod
     def of(cls, part: Part) -> _Slices:
-        middle = (part.slices + 1) // 2
+        middle = part.slices // 2 + 1  # as in the thumbnail
         return cls(bool(part.problem), middle, middle)
 
     def choices(self, number: int) -> list[Choice]:
@@ -60,7 +60,9 @@ class _Slices:
         return [Choice(number, single) for single in range(self.first, self.last + 1)]
 
 
-def choose_parts(parts: Sequence[Part], name: str, window: QWidget) -> tuple[Choice, ...]:
+def choose_parts(
+    parts: Sequence[Part], name: str, window: QWidget, *, by_slice: bool
+) -> tuple[Choice, ...]:
     """Ask the user; returns at least one choice.
 
     Parameters
@@ -71,13 +73,15 @@ def choose_parts(parts: Sequence[Part], name: str, window: QWidget) -> tuple[Cho
         Of the file or folder.
     window : QWidget
         What the dialog stands over.
+    by_slice : bool
+        Whether slices can be opened one by one, as those of DICOM can.
 
     Raises
     ------
     Abandoned
         When the user cancelled.
     """
-    chooser = PartChooser(parts, name, window)
+    chooser = PartChooser(parts, name, window, by_slice=by_slice)
     accepted = chooser.exec() == QDialog.DialogCode.Accepted
     chosen = chooser.choices()
     chooser.deleteLater()
@@ -91,12 +95,20 @@ class PartChooser(QDialog):
 
     Parameters
     ----------
-    parts, name, window
+    parts, name, window, by_slice
         As of `choose_parts`.
     """
 
-    def __init__(self, parts: Sequence[Part], name: str, window: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Part],
+        name: str,
+        window: QWidget | None = None,
+        *,
+        by_slice: bool = True,
+    ) -> None:
         super().__init__(window)
+        self._by_slice = by_slice
         self.setWindowTitle("Open image")
         self.resize(*_SIZE)
         self._parts = tuple(parts)
@@ -168,7 +180,7 @@ class PartChooser(QDialog):
             box.setRange(1, max(part.slices, 1))
         self.first.setValue(first)
         self.last.setValue(last)
-        self.separate.setEnabled(not part.problem and part.slices > 1)
+        self.separate.setEnabled(self._by_slice and not part.problem and part.slices > 1)
         self.separate.setChecked(slices.separate)
         self.problem.setText(part.problem)
         self.problem.setVisible(bool(part.problem))

@@ -14,10 +14,9 @@ from napari_medreasoner.core.errors import MedReasonerError, ReadError
 from napari_medreasoner.gui.chooser import Choice, choose_parts
 from napari_medreasoner.gui.images import METADATA_KEY, LayerNotes, LayerTuple, volume_layer
 from napari_medreasoner.gui.waiting import Abandoned, main_window, wait_for
-from napari_medreasoner.imaging import read_sandboxed
-from napari_medreasoner.imaging.readers.parts import Part
+from napari_medreasoner.imaging import Part, list_parts_sandboxed, read_sandboxed
+from napari_medreasoner.imaging.readers.kinds import kind_of
 from napari_medreasoner.imaging.readers.reader import is_readable
-from napari_medreasoner.imaging.sandbox import list_parts_sandboxed
 
 __all__ = ["get_reader"]
 
@@ -83,7 +82,8 @@ def _open_over(window: QWidget, path: Path) -> list[LayerTuple]:
     except ReadError as error:
         refusal = error
     parts = wait_for(lambda: _parts(path, refusal), f"Looking into {path.name}…", window)
-    chosen = choose_parts(parts, path.name, window)
+    by_slice = path.is_dir() or kind_of(path) == "dicom"
+    chosen = choose_parts(parts, path.name, window, by_slice=by_slice)
     return [wait_for(partial(_read, path, choice), opening, window) for choice in chosen]
 
 
