@@ -7,9 +7,10 @@ import sys
 import typer
 
 from napari_medreasoner.cli.ask import ask
+from napari_medreasoner.cli.convert import convert
 from napari_medreasoner.cli.demo import demo
 from napari_medreasoner.cli.doctor import doctor, install_system
-from napari_medreasoner.cli.inspect import convert, inspect
+from napari_medreasoner.cli.inspect import inspect
 from napari_medreasoner.cli.serve import serve
 from napari_medreasoner.core.errors import MedReasonerError
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import cached_property
+from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medreasoner import __version__
 from napari_medreasoner.core.errors import error_from_code
-from napari_medreasoner.core.geometry import SlicePlane
+from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.protocol import (
     AnswerEvent,
     DoneEvent,
@@ -21,18 +20,17 @@ from napari_medreasoner.core.protocol import (
     Event,
     MaskEvent,
     ThinkEvent,
-    content_hash,
 )
 from napari_medreasoner.imaging import Segment, Volume, write_segments
-from napari_medreasoner.imaging.measures import measure
 from napari_medreasoner.imaging.window import default_window, to_rgb, to_uint8
-from napari_medreasoner.imaging.writers.atomic import make_folder, write_bytes, write_text
-from napari_medreasoner.imaging.writers.overlay import draw_overlay
+from napari_medreasoner.imaging.writers.atomic import make_folder, write_text
+from napari_medreasoner.imaging.writers.overlay import write_overlay
+from napari_medreasoner.imaging.writers.report import Report, write_report
 
 __all__ = ["FILES", "Asked", "Finding", "save_finding"]
 
 FILES: Final = ("trace.txt", "answer.json", "mask.nii.gz", "overlay.png")
-_NOTICE: Final = "Research use only; not for diagnosis."
+_GROUPS: Final = ("napari_medreasoner.reasoners", "napari_medreasoner.segmenters")
 
 
 @dataclass(frozen=True)
@@ -115,30 +113,41 @@ def _on_grid(asked: Asked, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return whole
 
 
-def _report(
-    asked: Asked, finding: Finding, engines: dict[str, str], mask: NDArray[np.bool_] | None
-) -> str:
-    """Everything about a finding but its pixels: no file name, no patient."""
-    answer, done = finding.answer, finding.done
-    measures = None if mask is None else measure(mask, asked.volume.grid).model_dump()
-    fields = {
-        "notice": _NOTICE,
-        "question": asked.question,
-        "modality": asked.volume.modality,
-        "slice": asked.plane.model_dump() if asked.plane else None,
-        "window": asked.window,
-        "trace": finding.trace,
-        "bbox": answer.box.corners if answer else None,
-        "points": [[point.x, point.y] for point in answer.points] if answer else None,
-        "score": finding.mask.score if finding.mask else None,
-        "measures": measures,
-        "image_sha256": content_hash(np.ascontiguousarray(asked.volume.array)),
-        "mask_sha256": None if mask is None else content_hash(np.ascontiguousarray(mask)),
-        "timings_ms": done.model_dump(exclude={"type", "trace_sha256"}) if done else None,
-        "engines": engines,
-        "version": __version__,
+def _segment(mask: NDArray[np.bool_], engines: dict[str, str]) -> Segment:
+    models = ", ".join(f"{name} {version}" for name, version in _versions(engines).items())
+    return Segment(mask, algorithm=models, automatic=True)
+
+
+def _versions(engines: dict[str, str]) -> dict[str, str]:
+    """Version of the package that brings each engine, by the engine's name."""
+    found = {
+        entry.name: entry.dist.version
+        for group in _GROUPS
+        for entry in entry_points(group=group)
+        if entry.dist is not None
     }
-    return json.dumps(fields, indent=2) + "\n"
+    return {name: found[name] for name in engines.values() if name in found}
+
+
+def _report(
+    asked: Asked, finding: Finding, engines: dict[str, str], segments: list[Segment]
+) -> Report:
+    answer, done = finding.answer, finding.done
+    prompts = Prompts(box=answer.box, points=answer.points) if answer else Prompts()
+    return Report.of(
+        asked.volume,
+        asked.question,
+        segments,
+        answer=(answer.box, answer.points) if answer else None,
+        plane=asked.plane,
+        window=asked.window,
+        trace=finding.trace,
+        prompts=prompts,
+        score=finding.mask.score if finding.mask else None,
+        timings_ms=done.model_dump(exclude={"type", "trace_sha256"}) if done else {},
+        engines=engines,
+        versions=_versions(engines),
+    )
 
 
 def save_finding(
@@ -170,11 +179,12 @@ def save_finding(
     mask = grown
     if mask is None and finding.mask is not None:
         mask = _on_grid(asked, finding.mask.mask.unpack())
+    segments = [] if mask is None else [_segment(mask, engines)]
     write_text(folder / "trace.txt", finding.trace + "\n")
-    write_text(folder / "answer.json", _report(asked, finding, engines, mask))
-    if mask is None or finding.mask is None or finding.answer is None:
+    write_report(folder / "answer.json", _report(asked, finding, engines, segments))
+    if not segments or finding.mask is None or finding.answer is None:
         return
-    write_segments(folder / "mask.nii.gz", [Segment(mask)], asked.volume)
+    write_segments(folder / "mask.nii.gz", segments, asked.volume)
+    box, points = finding.answer.box, finding.answer.points
     on_slice = finding.mask.mask.unpack()
-    picture = draw_overlay(asked.picture, finding.answer.box, finding.answer.points, on_slice)
-    write_bytes(folder / "overlay.png", picture)
+    write_overlay(folder / "overlay.png", asked.picture, box, points, on_slice)

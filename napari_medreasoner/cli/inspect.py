@@ -1,4 +1,4 @@
-"""`medreasoner inspect` and `medreasoner convert`: what a file holds, and the same as NIfTI."""
+"""`medreasoner inspect`: what a file holds."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from napari_medreasoner.imaging import Volume, read_sandboxed, write_image
+from napari_medreasoner.imaging import Volume, read_sandboxed
 from napari_medreasoner.imaging.orientation import axis_letters
 
-__all__ = ["Single", "WhichPart", "convert", "inspect"]
+__all__ = ["Single", "WhichPart", "inspect"]
 
 WhichPart = Annotated[
     int | None,
@@ -62,14 +62,3 @@ def inspect(
     for name, value in card.items():
         table.add_row(name.replace("_", " "), json.dumps(value))
     Console().print(table)
-
-
-def convert(
-    source: Annotated[Path, typer.Argument(help="Image or mask: file or DICOM folder.")],
-    target: Annotated[Path, typer.Argument(help="NIfTI file to write: .nii.gz or .nii.")],
-    part: WhichPart = None,
-    single: Single = None,
-) -> None:
-    """Write an image or a mask as NIfTI, on the grid it is on."""
-    write_image(target, read_sandboxed(source, part=part, single=single))
-    sys.stdout.write(f"Wrote {target}.\n")

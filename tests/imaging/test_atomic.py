@@ -2,10 +2,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from benchmarks.kills import kill_during_export
 from napari_medreasoner.core.errors import ExportError
 from napari_medreasoner.imaging.writers.atomic import replace_atomically, write_text
+from tests.imaging.dicom_series import series
 
 
 def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
@@ -39,28 +43,61 @@ import resource, signal, sys
 from pathlib import Path
 import numpy as np
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging import Volume, Segment, write_segments
-from napari_medreasoner.imaging.volume import plain_grid
+from napari_medreasoner.imaging import Segment, read_image, write_image, write_segments
 
-# No file may grow beyond 4 kB: a full disk, as far as this process can tell.
+target, source = map(Path, sys.argv[1:])
+volume = read_image(source)
+# No file may grow beyond 4 kB: a full disk, as far as this process and its own can tell.
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
-volume = Volume(np.zeros((200, 200), np.uint8), plain_grid((200, 200)), "x")
+noise = np.random.default_rng(0).random(volume.array.shape) < 0.5
 try:
-    write_segments(Path(sys.argv[1]), [Segment(np.ones((200, 200), bool))], volume)
+    if target.suffix == ".png":
+        write_image(target, volume)
+    else:
+        write_segments(target, [Segment(noise)], volume)
 except ExportError as error:
     sys.exit(str(error))
 """
 
 
-def test_a_full_disk_is_told_and_the_old_mask_survives(tmp_path: Path) -> None:
-    target = tmp_path / "mask.nii"
-    target.write_bytes(b"the old mask")
+@pytest.mark.parametrize("name", ["m.nii", "m.nii.gz", "m.nrrd", "p.png", "s.dcm"])
+def test_a_full_disk_is_told_and_the_old_file_survives(tmp_path: Path, name: str) -> None:
+    source = tmp_path / "in"
+    if name == "s.dcm":
+        series(source, StudyInstanceUID="1.2.5")
+    else:
+        picture = np.random.default_rng(0).integers(0, 255, (300, 300)).astype(np.uint8)
+        source = source.with_suffix(".png")
+        Image.fromarray(picture).save(source)
+    target = tmp_path / "out" / name
+    target.parent.mkdir()
+    target.write_bytes(b"the old one")
     # A process of its own: the limit would hold for pytest's own output too.
-    command = [sys.executable, "-W", "error", "-c", FULL_DISK, str(target)]
+    # -B: compiled modules that the limit cuts short would stay.
+    command = [sys.executable, "-B", "-W", "error", "-c", FULL_DISK, str(target), str(source)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 1
     assert done.stderr.strip().endswith("what was there before is unchanged.")
     assert done.stderr.count("\n") == 1
-    assert target.read_bytes() == b"the old mask"
-    assert list(tmp_path.iterdir()) == [target]
+    assert target.read_bytes() == b"the old one"
+    assert list(target.parent.iterdir()) == [target]
+
+
+def test_an_export_that_is_killed_leaves_the_old_file_or_the_new() -> None:
+    kills = kill_during_export(9, seed=3)
+    assert kills.old + kills.new == 9
+    assert kills.other == kills.left == 0
+
+
+def test_what_a_killed_export_left_is_swept_and_what_another_writes_is_not(tmp_path: Path) -> None:
+    left = tmp_path / ".medreasoner-0123456789abcdef.nii"
+    left.write_bytes(b"half")
+    (tmp_path / ".other").write_text("not ours")
+    with replace_atomically(tmp_path / "slow.txt") as temporary:
+        assert not left.exists()
+        write_text(tmp_path / "quick.txt", "x")
+        temporary.write_text("still here")
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [".other", "quick.txt", "slow.txt"]
+    assert (tmp_path / "slow.txt").read_text() == "still here"

@@ -66,25 +66,6 @@ def test_intensities_are_whole_where_they_can_be(
     assert np.array_equal(volume.array, stored * float(slope or 1) + float(intercept or 0))
 
 
-@pytest.mark.parametrize(
-    ("tags", "window"),
-    [
-        ({"WindowCenter": [40, 600], "WindowWidth": [400, 1500]}, (-160.0, 239.0)),
-        (
-            {"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "LINEAR_EXACT"},
-            (-160.0, 240.0),
-        ),
-        ({"WindowCenter": 40, "WindowWidth": 400, "VOILUTFunction": "SIGMOID"}, (-160.0, 240.0)),
-        ({"WindowCenter": 40, "WindowWidth": 0}, None),
-        ({"WindowCenter": 40}, None),
-    ],
-)
-def test_the_window_the_file_asks_for(tmp_path: Path, tags: Any, window: Any) -> None:
-    volume = read_dicom(save(tmp_path / "a.dcm", header((0, 0, 0), **tags), stored_slice(0)))
-    assert volume.window == window
-    assert any("SIGMOID" in note for note in volume.warnings) == ("SIGMOID" in tags.values())
-
-
 @pytest.mark.parametrize("planar", [0, 1])
 def test_rgb_of_either_planar_configuration(tmp_path: Path, planar: int) -> None:
     rgb = np.arange(90, dtype=np.uint8).reshape(ROWS, COLUMNS, 3)

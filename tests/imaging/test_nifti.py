@@ -160,7 +160,7 @@ def test_missing_file_4d_and_singular_geometry(tmp_path: Path) -> None:
     with pytest.raises(ReadError, match="no file"):
         read_image(tmp_path / "none.nii.gz")
     save(tmp_path / "time.nii", np.zeros((*SHAPE, 4), np.int16), np.eye(4))
-    with pytest.raises(ReadError, match="one volume"):
+    with pytest.raises(ReadError, match="holds 4 volumes; choose one by its number, from 1"):
         read_image(tmp_path / "time.nii")
     save(tmp_path / "good.nii", np.zeros(SHAPE, np.int16), np.eye(4))
     content = bytearray((tmp_path / "good.nii").read_bytes())

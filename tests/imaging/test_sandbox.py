@@ -17,7 +17,7 @@ from PIL import Image
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.geometry import Grid
 from napari_medreasoner.imaging import Volume, read_image
-from napari_medreasoner.imaging.sandbox import process, read_sandboxed
+from napari_medreasoner.imaging.sandbox import list_parts_sandboxed, process, read_sandboxed
 from napari_medreasoner.imaging.sandbox.messages import Header
 
 SHARED = os.environ.get("MEDREASONER_SHARED")
@@ -155,8 +155,8 @@ LIES: list[dict[str, Any]] = [
 def answering(header: dict[str, Any], size: int = 24) -> tuple[str, ...]:
     """A child that writes `size` bytes and says this of them."""
     code = (
-        f"import os, sys; sys.stdin.read(); print({json.dumps(header)!r}, flush=True); "
-        f"os.write(1, bytes({size}))"
+        "import json, os, sys; request = json.load(sys.stdin); "
+        f"os.write(request['voxels'], bytes({size})); print({json.dumps(header)!r})"
     )
     return sys.executable, "-P", "-S", "-c", code
 
@@ -175,6 +175,64 @@ def test_header_that_lies_is_refused(
         read_sandboxed(tmp_path / "a.nii")
 
 
+def test_a_yes_or_no_that_is_neither_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = json.dumps(GOOD | {"dtype": "bool"})
+    code = (
+        "import json, os, sys; request = json.load(sys.stdin); "
+        f"os.write(request['voxels'], b'\\2' * 24); print({said!r})"
+    )
+    monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+    with pytest.raises(ReadError, match="nonsense"):
+        read_sandboxed(tmp_path / "a.nii")
+
+
+PART: dict[str, Any] = {
+    "description": "a", "modality": "CT", "slices": 3, "problem": "", "picture": [2, 4, 3],
+}  # fmt: skip
+UNTRUE: list[dict[str, Any]] = [
+    {"parts": []}, GOOD, {"parts": [PART], "extra": 1},
+    *({"parts": [PART | change]} for change in (
+        {"slices": -1}, {"slices": "many"}, {"description": "x" * 2000}, {"extra": 1},
+        {"picture": [97, 4, 3]}, {"picture": [2, 0, 3]}, {"picture": [2, 4, 4]},
+        {"picture": [2, 4]}, {"picture": [2, 3, 3]}, {"picture": [2, 5, 3]}, {"picture": None},
+        {"problem": "x" * 5000}, {"number": 2},
+    )),
+]  # fmt: skip
+
+
+def test_listing_that_is_true_is_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    two = [PART, PART | {"picture": None, "problem": "No."}]
+    monkeypatch.setattr(process, "COMMAND", answering({"parts": two}))
+    first, second = list_parts_sandboxed(tmp_path)
+    assert (first.number, first.slices, first.description) == (1, 3, "a")
+    assert first.thumbnail is not None
+    assert first.thumbnail.shape == (2, 4, 3)
+    assert (second.number, second.thumbnail, second.problem) == (2, None, "No.")
+
+
+def test_listing_without_end_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = PART | {"picture": None}
+    for count, taken in ((10_000, True), (10_001, False)):
+        code = f"import json; print(json.dumps({{'parts': [{part!r}] * {count}}}))"
+        monkeypatch.setattr(process, "COMMAND", (sys.executable, "-P", "-S", "-c", code))
+        if taken:
+            assert len(list_parts_sandboxed(tmp_path)) == count
+        else:
+            with pytest.raises(ReadError, match="nonsense"):
+                list_parts_sandboxed(tmp_path)
+
+
+@pytest.mark.parametrize("lie", UNTRUE, ids=lambda lie: str(lie)[:70])
+def test_listing_that_lies_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lie: dict[str, Any]
+) -> None:
+    monkeypatch.setattr(process, "COMMAND", answering(lie))
+    with pytest.raises(ReadError, match="nonsense"):
+        list_parts_sandboxed(tmp_path)
+
+
 @pytest.mark.parametrize("size", [0, 23, 25])
 def test_other_number_of_bytes_is_refused(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
@@ -187,10 +245,10 @@ def test_other_number_of_bytes_is_refused(
 def test_a_file_larger_than_the_memory_given_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.nii"
     header = nib.Nifti1Image(np.zeros((1, 1, 1), np.int16), np.eye(4)).header
-    header.set_data_shape((512, 512, 512))
+    header.set_data_shape((512, 512, 2048))
     header["vox_offset"] = 352
     path.write_bytes(header.binaryblock + bytes(4))
-    os.truncate(path, 352 + 2 * 512**3)
+    os.truncate(path, 352 + 2 * 512 * 512 * 2048)
     with pytest.raises(ReadError, match=r"^a.nii needs more than 0.6\d* GiB"):
         read_sandboxed(path, memory=640 * 2**20)
 

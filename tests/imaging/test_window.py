@@ -8,7 +8,16 @@ from hypothesis.extra import numpy as hnp
 
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.imaging.volume import Volume, plain_grid
-from napari_medreasoner.imaging.window import auto_window, default_window, to_rgb, to_uint8
+from napari_medreasoner.imaging.window import (
+    PRESETS,
+    auto_window,
+    default_window,
+    model_picture,
+    preset_window,
+    presets_for,
+    to_rgb,
+    to_uint8,
+)
 
 images = hnp.arrays(
     st.sampled_from([np.uint8, np.int16, np.uint16, np.float32]),
@@ -59,3 +68,39 @@ def test_what_is_shown_when_nothing_was_chosen() -> None:
     assert shown(array.astype(np.uint8)) == (0, 255)
     assert shown(array, window=(-50.0, 60.0)) == (-50, 60)
     assert shown(array, inverted=True) == (240, -160)
+
+
+def test_presets_are_for_ct_in_hounsfield_units_alone() -> None:
+    array = np.array([[-1000, -50, 60, 900]], dtype=np.int16)
+
+    def offered(array: np.ndarray, modality: str) -> Any:
+        return presets_for(Volume(array, plain_grid(array.shape), "x", modality))
+
+    assert offered(array, "CT") is PRESETS
+    assert not offered(array, "MRI")
+    assert not offered(array.clip(0), "CT")
+    assert preset_window("lung") == (-1350, 150)
+    assert preset_window("bone") == (-500, 1300)
+    assert preset_window("brain") == (0, 80)
+    assert preset_window("mediastinum") == (-125, 225)
+    # What is black or white in one is told apart in another: the reason there are several.
+    lung, brain = (to_uint8(array, preset_window(name)) for name in ("lung", "brain"))
+    assert lung.tolist() == [[59, 221, 239, 255]]
+    assert brain.tolist() == [[0, 0, 191, 255]]
+
+
+@given(images, st.integers(1, 14))
+def test_a_thumbnail_is_the_picture_shrunk_and_never_enlarged(image: np.ndarray, side: int) -> None:
+    whole = to_rgb(to_uint8(image, (0, 100)))
+    small = model_picture(image, (0, 100), side)
+    assert small.dtype == np.uint8
+    assert max(small.shape[:2]) == min(side, max(image.shape))
+    assert whole.min() <= small.min() <= small.max() <= whole.max()
+
+
+def test_a_thumbnail_averages_areas() -> None:
+    image = np.kron(np.array([[0, 50], [100, 200]], dtype=np.int16), np.ones((4, 4), np.int16))
+    small = model_picture(image, (0, 100), 2)
+    assert small[..., 0].tolist() == [[0, 127], [255, 255]]
+    stripes = np.tile(np.array([0, 100], dtype=np.int16), (8, 4))
+    assert set(model_picture(stripes, (0, 100), 4).ravel()) <= {127, 128}

@@ -1,12 +1,14 @@
 """The process that opens one file for another process; see `sandbox`.
 
 ``python -P -m napari_medreasoner.imaging.sandbox.child`` takes its request as JSON on stdin, so
-that no file name shows in the list of processes. It answers on stdout: one line of JSON, then the
-voxels. With the word ``warm`` it imports the usual readers before it looks at stdin.
+that no file name shows in the list of processes. It answers with JSON on stdout, and with the
+voxels in a file that the parent made. With the word ``warm`` it imports the usual readers before
+it looks at stdin.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import os
@@ -50,7 +52,7 @@ def confine(memory: int, seconds: float) -> None:
     whole = math.ceil(seconds)
     _lower(resource.RLIMIT_CORE, 0, 0)
     _lower(resource.RLIMIT_CPU, whole, whole + 1)
-    _lower(resource.RLIMIT_FSIZE, 0, 0)
+    _lower(resource.RLIMIT_FSIZE, 0, memory)
     _lower(resource.RLIMIT_AS, memory, memory)
     signal.alarm(whole + 1)
 
@@ -65,7 +67,7 @@ def _lower(kind: int, soft: int, hard: int) -> None:
 def _ran_out(error: BaseException | None) -> bool:
     """Whether memory was short; readers wrap what their libraries raise."""
     while error is not None:
-        if isinstance(error, MemoryError):
+        if isinstance(error, MemoryError) or getattr(error, "errno", None) == errno.ENOMEM:
             return True
         error = error.__cause__ or error.__context__
     return False
@@ -86,40 +88,36 @@ def _load(request: dict[str, Any]) -> tuple[Header | Listing, list[NDArray[Any]]
     return Header.of(volume), [volume.array]
 
 
-def _refusal(error: BaseException, request: dict[str, Any]) -> Failure:
-    short = _ran_out(error)
-    text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
-    return Failure(error=text.encode(errors="replace").decode()[:4000])
-
-
-def _send(array: NDArray[Any], answer_to: int) -> None:
-    """Write an array in native byte order, a slice at a time, as it may be a view of any kind."""
-    for piece in array if array.ndim > 2 else array[None]:
-        native = np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
-        _write(native.reshape(-1).view(np.uint8).data, answer_to)
-
-
-def _write(left: memoryview, answer_to: int) -> None:
-    while left:
-        left = left[os.write(answer_to, left) :]
-
-
-def _answer(request: dict[str, Any], answer_to: int) -> None:
-    arrays: list[NDArray[Any]] = []
-    reply: Header | Listing | Failure
+def _answer(request: dict[str, Any]) -> Header | Listing | Failure:
     try:
         reply, arrays = _load(request)
+        for array in arrays:
+            _fill(request["voxels"], array)
     except (MemoryError, MedReasonerError) as error:
-        reply = _refusal(error, request)
-    _write(memoryview(reply.model_dump_json().encode() + b"\n"), answer_to)
-    for array in arrays:
-        _send(array, answer_to)
+        short = _ran_out(error)
+        text = memory_error(Path(request["path"]), request["memory"]) if short else str(error)
+        return Failure(error=text.encode(errors="replace").decode()[:4000])
+    return reply
+
+
+def _fill(voxels: int, array: NDArray[Any]) -> None:
+    """Add an array in native byte order to the parent's file.
+
+    A slice at a time, as it may be a view of any kind, which is so copied but once; with the
+    soft limit on file size lifted.
+    """
+    _, highest = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (highest, highest))
+    for piece in array if array.ndim > 2 else array[None]:
+        native = np.ascontiguousarray(piece, piece.dtype.newbyteorder("="))
+        left = native.reshape(-1).view(np.uint8).data
+        while left:
+            left = left[os.write(voxels, left) :]
 
 
 def _import_readers() -> None:
     """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
     import PIL.Image
-
 
     PIL.Image.init()
 
@@ -137,7 +135,9 @@ def main() -> None:
     os.write(answer_to, b" ")  # from here on the file is to blame; blanks mean nothing in JSON
     request = json.loads(text)
     confine(request["memory"], request["seconds"])
-    _answer(request, answer_to)
+    reply = _answer(request)
+    with os.fdopen(answer_to, "wb") as stdout:
+        stdout.write(reply.model_dump_json().encode())
     os._exit(0)  # taking the interpreter down in order would cost the parent its time
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Sequence
+from mmap import mmap
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self, get_args
 from urllib.parse import quote_from_bytes, unquote_to_bytes
@@ -187,15 +188,29 @@ class _Entry(_Message):
     problem: Annotated[str, StringConstraints(max_length=4000)]
     picture: tuple[_Side, _Side, Literal[3]] | None
 
-    def part(self, number: int, thumbnail: NDArray[np.uint8] | None) -> Part:
-        """Put number and thumbnail back."""
-        return Part(number, self.description, self.modality, self.slices, self.problem, thumbnail)
-
 
 class Listing(_Message):
     """Parts in their order, as they travel; their thumbnails follow."""
 
     parts: Annotated[tuple[_Entry, ...], Field(min_length=1, max_length=MAX_PARTS)]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all thumbnails."""
+        return sum(math.prod(entry.picture) for entry in self.parts if entry.picture)
+
+    def parts_with(self, thumbnails: mmap | bytes) -> tuple[Part, ...]:
+        """The parts with their numbers and thumbnails put back."""
+        parts, used = [], 0
+        for number, entry in enumerate(self.parts, 1):
+            picture = None
+            if entry.picture is not None:
+                size = math.prod(entry.picture)
+                flat = np.frombuffer(thumbnails, np.uint8, size, used)
+                picture, used = flat.reshape(entry.picture), used + size
+            named = entry.description, entry.modality, entry.slices, entry.problem
+            parts.append(Part(number, *named, thumbnail=picture))
+        return tuple(parts)
 
     @classmethod
     def of(cls, parts: Sequence[Part]) -> Self:

@@ -7,7 +7,10 @@ taken over: the child may still read the user's files.
 
 from __future__ import annotations
 
+import mmap
+import os
 import signal
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +21,6 @@ from subprocess import TimeoutExpired
 from typing import Any, Final, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 from pydantic import TypeAdapter, ValidationError
 
 from napari_medreasoner.core.errors import ImageError, ReadError
@@ -33,13 +35,13 @@ from napari_medreasoner.imaging.sandbox.process import Child, Incoming
 from napari_medreasoner.imaging.sandbox.spare import SPARE
 from napari_medreasoner.imaging.volume import Volume
 
+if sys.platform == "linux":
+    import fcntl
+
 __all__ = ["list_parts_sandboxed", "read_sandboxed", "warm_up"]
 
 _GIB: Final = 2**30
-_HEADER_BYTES: Final = 2**23
-_BUFFER: Final = 2**16
-_NONSENSE: Final = (ValidationError, ImageError, EOFError)
-"""What an answer that is none raises in `_volume` and `_parts`."""
+_ANSWER_BYTES: Final = 2**23
 
 _IMAGE: Final[TypeAdapter[Header | Failure]] = TypeAdapter(Header | Failure)
 _PARTS: Final[TypeAdapter[Listing | Failure]] = TypeAdapter(Listing | Failure)
@@ -67,8 +69,9 @@ def read_sandboxed(
 ) -> Volume:
     """Read an image file or folder in a child process; see `reader.read_image` for which.
 
-    This process grows by the array and no more. Nothing the child says is trusted: types, sizes
-    and geometry are checked again here. May be called on any thread.
+    The array comes back in memory that the child filled, so that this process grows by the
+    array and no more; it is writable and private. Nothing the child says is trusted: types,
+    sizes and geometry are checked again here. May be called on any thread.
 
     Parameters
     ----------
@@ -121,7 +124,7 @@ def list_parts_sandboxed(
 def _asked(
     path: Path,
     request: dict[str, Any],
-    understood: Callable[[BufferedReader[Incoming]], _T],
+    understood: Callable[[bytes, int], _T],
     timeout: float,
     memory: int,
 ) -> _T:
@@ -158,23 +161,17 @@ def _exchange(
     child: Child,
     path: Path,
     request: dict[str, Any],
-    understood: Callable[[BufferedReader[Incoming]], _T],
+    understood: Callable[[bytes, int], _T],
     deadline: float,
 ) -> _T:
-    """Ask a child, understand what it answers, and see it end as it should."""
-    incoming = Incoming(child, deadline)
-    stream = BufferedReader(incoming, _BUFFER)
-    result, nonsense = None, None
+    """Ask a child, see it end as it should, and understand what it answered."""
     with ThreadPoolExecutor(1) as pool:
         tail = pool.submit(child.tail)
         try:
             child.send(request)
-            try:
-                result = understood(stream)
-            except _NONSENSE as error:
-                nonsense = error
-            more = stream.read(1)
-            code = 0 if more else child.wait(deadline)
+            # One byte too many tells a flood; it is never read to its end.
+            text = BufferedReader(Incoming(child, deadline)).read(_ANSWER_BYTES + 1)
+            code = child.wait(deadline) if len(text) <= _ANSWER_BYTES else 0
         except (TimeoutError, TimeoutExpired):
             raise _slow(path, request["seconds"]) from None
         finally:
@@ -182,44 +179,45 @@ def _exchange(
             child.hush()
     if code:
         reason = _failed(path, code, tail.result(), request)
-        raise reason if incoming.begun else _NeverBegan(reason)
-    if more or result is None:
+        raise reason if text else _NeverBegan(reason)
+    try:
+        return understood(text, child.voxels)
+    except (ValidationError, ImageError, OSError) as error:
         raise ReadError(
             f"{path.name} made its reader answer nonsense; the file is damaged or hostile."
-        ) from nonsense
-    return result
+        ) from error
 
 
-def _volume(stream: BufferedReader[Incoming]) -> Volume:
-    header = _reply(stream, _IMAGE)
-    return header.volume(_array(stream, header.shape, header.dtype))
+def _volume(text: bytes, voxels: int) -> Volume:
+    header = _reply(text, _IMAGE)
+    array = np.frombuffer(_mapped(voxels, header.nbytes), header.dtype).reshape(header.shape)
+    if header.dtype == "bool" and array.view(np.uint8).max() > 1:
+        raise ImageError("A yes or no is neither.")
+    return header.volume(array)
 
 
-def _parts(stream: BufferedReader[Incoming]) -> tuple[Part, ...]:
-    return tuple(
-        entry.part(number, None if entry.picture is None else _array(stream, entry.picture))
-        for number, entry in enumerate(_reply(stream, _PARTS).parts, 1)
-    )
+def _parts(text: bytes, voxels: int) -> tuple[Part, ...]:
+    listing = _reply(text, _PARTS)
+    return listing.parts_with(_mapped(voxels, listing.nbytes))
 
 
-def _reply(stream: BufferedReader[Incoming], kind: TypeAdapter[_M | Failure]) -> _M:
-    """The header of an answer, checked; ReadError for a refusal."""
-    # One byte too many tells a flood; it is never read to its end.
-    reply = kind.validate_json(stream.readline(_HEADER_BYTES + 1))
+def _reply(text: bytes, kind: TypeAdapter[_M | Failure]) -> _M:
+    """An answer, checked; ReadError for a refusal."""
+    reply = kind.validate_json(text)
     if isinstance(reply, Failure):
         raise ReadError(" ".join(reply.error.split()))
     return reply
 
 
-def _array(stream: BufferedReader[Incoming], shape: tuple[int, ...], dtype: str = "uint8") -> NDArray[Any]:
-    """The array that follows a header; EOFError when there are too few bytes."""
-    array = np.empty(shape, dtype)
-    raw = array.reshape(-1).view(np.uint8)
-    if stream.readinto(raw.data) != raw.size:
-        raise EOFError
-    if dtype == "bool" and raw.max() > 1:
-        raise ImageError("A yes or no is neither.")
-    return array
+def _mapped(voxels: int, size: int) -> mmap.mmap | bytes:
+    """The child's file, not copied. OSError when it has another size than its answer says."""
+    if sys.platform == "linux":
+        # Whatever still holds the file can no longer change or cut it under our feet.
+        seals = fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_WRITE
+        fcntl.fcntl(voxels, fcntl.F_ADD_SEALS, seals)
+    if os.fstat(voxels).st_size != size:
+        raise OSError("the voxels have another size than the answer says")
+    return mmap.mmap(voxels, size, access=mmap.ACCESS_COPY) if size else b""
 
 
 def _slow(path: Path, timeout: float) -> ReadError:

@@ -89,7 +89,7 @@ def decoded(ds: Dataset, name: str, frame: int | None = None) -> NDArray[Any]:
     array = _first_success(ds, _plugins(syntax, name), name, frame)
     colour = str(ds.PhotometricInterpretation)
     if colour == PALETTE:
-        array = apply_color_lut(array, ds)[..., :3]
+        array = apply_color_lut(array, _palette(ds))[..., :3]
     elif "ModalityLUTSequence" in ds and colour in GREYS:
         array = apply_modality_lut(array, ds)
     wanted = shape if colour in GREYS else (*shape, 3)
@@ -100,6 +100,21 @@ def decoded(ds: Dataset, name: str, frame: int | None = None) -> NDArray[Any]:
         return array.astype(array.dtype.newbyteorder("="), copy=False)
     bits = 8 * array.itemsize if colour == PALETTE else int(ds.BitsStored)
     return _eight_bit(array, bits)
+
+
+def _palette(ds: Dataset) -> Dataset:
+    """Colour tables in little-endian order, as pydicom 3.0 takes them to be in every file."""
+    little = ds.file_meta.TransferSyntaxUID.is_little_endian
+    if little or "RedPaletteColorLookupTableData" not in ds:
+        return ds
+    tables = Dataset()
+    for colour in ("Red", "Green", "Blue"):
+        descriptor = f"{colour}PaletteColorLookupTableDescriptor"
+        keyword = f"{colour}PaletteColorLookupTableData"
+        setattr(tables, descriptor, ds[descriptor].value)
+        words = np.frombuffer(ds[keyword].value, ">u2")
+        setattr(tables, keyword, words.astype("<u2").tobytes())
+    return tables
 
 
 def _first_success(

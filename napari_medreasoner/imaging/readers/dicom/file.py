@@ -227,12 +227,14 @@ def _volume(files: Sequence[_Slices], name: str) -> Volume:
         windows = [window for file in files for window in file.windows]
         origins = [origin for file in files for origin in file.origins]
         notes = [note for file in files for note in file.warnings]
+        # The middle of the stack, where windows that differ fit most slices.
+        window = windows[stack.order[len(origins) // 2]]
+        falls = window is not None and window[0] > window[1]
         return replace(
             _turned(_intensities(files, stack.order), stack.affine, code, name),
             modality=modality_of(first),
-            # The middle of the stack, where windows that differ fit most slices.
-            window=windows[stack.order[len(origins) // 2]],
-            inverted=str(first.PhotometricInterpretation) == "MONOCHROME1",
+            window=window and (min(window), max(window)),
+            inverted=(str(first.PhotometricInterpretation) == "MONOCHROME1") != falls,
             warnings=tuple(note for note in dict.fromkeys((*notes, stack.warning)) if note),
             frames=tuple(origins[index] for index in stack.order),
         )

@@ -12,6 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.tag import Tag
 
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import GREYS
@@ -28,6 +29,8 @@ __all__ = [
 Scaling = tuple[float, float]
 """Rescale slope and intercept: intensity = stored * slope + intercept."""
 
+_PER_FRAME: Final = Tag("PerFrameFunctionalGroupsSequence")
+_SHARED: Final = Tag("SharedFunctionalGroupsSequence")
 _MODALITIES: Final = {
     "CT": "CT",
     "MR": "MRI",
@@ -78,10 +81,10 @@ def frame_value(ds: Dataset, frame: int, sequence: str, keyword: str) -> Any:
     sequence, keyword : str
         As in "PlanePositionSequence", "ImagePositionPatient".
     """
-    own = ds.get("PerFrameFunctionalGroupsSequence") or ()
-    shared = ds.get("SharedFunctionalGroupsSequence") or ()
-    for group in (*own[frame : frame + 1], *shared[:1]):
-        item = group.get(sequence)
+    for tag, number in ((_PER_FRAME, frame), (_SHARED, 0)):
+        # Looked for by tag: this is asked for every value of every file of a series.
+        groups = ds[tag].value if tag in ds else ()
+        item = groups[number].get(sequence) if number < len(groups) else None
         if item and item[0].get(keyword) not in (None, ""):
             return item[0].get(keyword)
     return ds.get(keyword)
@@ -125,8 +128,12 @@ def intensities(frames: Sequence[NDArray[Any]], scalings: Sequence[Scaling]) -> 
     else:
         dtype = np.dtype(np.float32 if stored.itemsize <= 2 else np.float64)
     result = np.empty((len(frames), *frames[0].shape), dtype)
+    wide = np.int64 if dtype.kind in "iu" else np.float64
     for target, frame, (slope, intercept) in zip(result, frames, scalings, strict=True):
-        target[...] = frame.astype(np.float64) * slope + intercept
+        scaled = frame
+        if slope != 1:
+            scaled = np.multiply(frame, wide(slope), dtype=wide, casting="unsafe")
+        np.add(scaled, wide(intercept), out=target, dtype=wide, casting="unsafe")
     return result
 
 

@@ -1,1 +1,1 @@
-"""DICOM segmentations, made in a process of their own: their sources are files nobody vouches for."""
+"""DICOM segmentations, made in a process that reads their untrusted sources."""

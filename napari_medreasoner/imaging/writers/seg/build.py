@@ -6,7 +6,8 @@ process of `seg.parent` only.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any, Final
@@ -19,8 +20,9 @@ from pydicom.sr.codedict import codes
 from pydicom.sr.coding import Code
 
 from napari_medreasoner import __version__
-from napari_medreasoner.core.errors import ExportError
+from napari_medreasoner.core.errors import ExportError, ReadError
 from napari_medreasoner.imaging.readers.dicom.pixels import frames_of, open_header, reported
+from napari_medreasoner.imaging.readers.dicom.printing import COARSEST_MM
 from napari_medreasoner.imaging.readers.dicom.stack import POSITION_MM, Place, places_of
 from napari_medreasoner.imaging.writers.file_grid import TOLERANCE_MM
 from napari_medreasoner.imaging.writers.seg.order import Description, Order
@@ -33,7 +35,6 @@ ADVICE: Final = "save it as .nii.gz instead"
 _PRODUCT: Final = "napari-medreasoner"
 _SERIES_NUMBER: Final = 1000
 _TEXT: Final = 64  # of LO, PS3.5 section 6.2
-_A_FILE: Final = "A file that the image was read from"
 
 _NEEDED: Final = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID",
@@ -67,8 +68,6 @@ def build(order: Order, masks: Sequence[NDArray[np.bool_]]) -> bytes:
     ExportError
         When the source files are gone, changed, or lack what a segmentation refers to, or the
         file read back differs. Its text holds nothing that is in the files.
-    ReadError
-        When a source file is damaged.
     """
     files = tuple(dict.fromkeys(frame.file for frame in order.frames))
     sources = [_header(file) for file in files]
@@ -85,23 +84,33 @@ def _header(file: Path) -> Dataset:
             "The DICOM files that the image was read from are no longer there; open it again, or "
             f"{ADVICE}."
         )
-    with reported(_A_FILE):
+    with _unchanged():
         ds = open_header(file)
         missing = [keyword for keyword in _NEEDED if not ds.get(keyword)]
-        if missing:
-            raise ExportError(
-                f"The DICOM files lack {missing[0]}, which a segmentation must refer to; {ADVICE}."
-            )
         for keyword in _MAY_BE_EMPTY:
             ds.setdefault(keyword, None)
         ds.decode()  # so that all text can be written in the character set of the segmentation
+    if missing:
+        raise ExportError(
+            f"The DICOM files lack {missing[0]}, which a segmentation must refer to; {ADVICE}."
+        )
     return ds
+
+
+@contextmanager
+def _unchanged() -> Iterator[None]:
+    """Take what a reader refuses here, which it did not when the image was read, as a change."""
+    try:
+        with reported("A DICOM file"):
+            yield
+    except ReadError:
+        raise _changed() from None
 
 
 def _places(sources: Sequence[Dataset], order: Order) -> list[Place]:
     """Where the planes lie by the source's own headers, in the order of the planes."""
-    with reported(_A_FILE):
-        files = [places_of(ds, _A_FILE, lenient=True) for ds in sources]
+    with _unchanged():
+        files = [places_of(ds, "", lenient=True) for ds in sources]
         if len(files) == 1:
             places = [files[0][frame.frame] for frame in order.frames]
         else:
@@ -137,11 +146,18 @@ def _check_unchanged(sources: Sequence[Dataset], places: Sequence[Place], order:
     if any((ds.Rows, ds.Columns) != (rows, columns) for ds in sources):
         raise _changed()
     to_lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ np.array(order.affine)
+    tolerance = _tolerance(places)
     for plane, place in enumerate(places):
         pixels = [(c, r, plane, 1) for r in (0, rows - 1) for c in (0, columns - 1)]
         read = (to_lps @ np.array(pixels, float).T).T[:, :3]
-        if np.abs(_ends(place, rows, columns) - read).max() > POSITION_MM + TOLERANCE_MM:
+        if np.abs(_ends(place, rows, columns) - read).max() > tolerance:
             raise _changed()
+
+
+def _tolerance(places: Sequence[Place]) -> float:
+    """How far slices may lie from an even stack, in a coordinate: what their reader accepts."""
+    units = np.min([place.units for place in places], axis=0)
+    return float(max([POSITION_MM, *(units[units <= COARSEST_MM] / 2)])) + TOLERANCE_MM
 
 
 def _segmentation(
@@ -175,8 +191,7 @@ def _segmentation(
         )
     except MemoryError:
         raise
-    except Exception as error:
-        # Its message can quote values that are a patient's.
+    except Exception as error:  # noqa: BLE001 - highdicom raises many; messages quote patients' data
         raise ExportError(
             f"No DICOM segmentation can be made of these DICOM files ({type(error).__name__}); "
             f"{ADVICE}."

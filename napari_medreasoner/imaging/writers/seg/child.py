@@ -13,9 +13,9 @@ import sys
 import numpy as np
 
 from napari_medreasoner.core.errors import MedReasonerError
-from napari_medreasoner.imaging.sandbox.child import _write, confine
+from napari_medreasoner.imaging.sandbox.child import _fill, confine
 from napari_medreasoner.imaging.writers.seg.build import ADVICE, build
-from napari_medreasoner.imaging.writers.seg.order import receive
+from napari_medreasoner.imaging.writers.seg.order import NO_ROOM, receive
 
 __all__ = ["main"]
 
@@ -35,7 +35,10 @@ def main() -> None:
     except MedReasonerError as problem:
         error = str(problem)
     answer = json.dumps({"error": error}).encode() + b"\n" + data
-    _write(np.frombuffer(answer, np.uint8), answer_to)
+    try:
+        _fill(answer_to, np.frombuffer(answer, np.uint8))
+    except OSError:
+        os._exit(NO_ROOM)
     os._exit(0)
 
 

@@ -14,7 +14,10 @@ from numpy.typing import NDArray
 from napari_medreasoner.imaging.volume import SourceFrame
 from napari_medreasoner.imaging.writers.segment import Segment, Term
 
-__all__ = ["Description", "Order", "receive", "send"]
+__all__ = ["NO_ROOM", "Description", "Order", "receive", "send"]
+
+NO_ROOM: Final = 74
+"""Exit code of the process when there is no room for its answer (EX_IOERR of sysexits.h)."""
 
 _TERMS: Final = ("category", "kind", "side")
 

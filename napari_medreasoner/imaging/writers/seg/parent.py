@@ -6,25 +6,30 @@ Those files are read again for it, by a process of its own with memory and time 
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from subprocess import DEVNULL, Popen, TimeoutExpired
 from tempfile import TemporaryFile
 from typing import IO, Any, Final
 
 from napari_medreasoner.core.errors import ExportError
-from napari_medreasoner.imaging.sandbox.parent import _environment, _kill
+from napari_medreasoner.imaging.sandbox.process import environment
 from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 from napari_medreasoner.imaging.writers.file_grid import in_file_order
-from napari_medreasoner.imaging.writers.seg.order import Description, Order, send
+from napari_medreasoner.imaging.writers.seg.order import NO_ROOM, Description, Order, send
 from napari_medreasoner.imaging.writers.segment import Segment
 
 __all__ = ["write_seg"]
 
-_COMMAND: Final = (sys.executable, "-P", "-m", "napari_medreasoner.imaging.writers.seg.child")
+_COMMAND: Final = (sys.executable, "-PB", "-m", "napari_medreasoner.imaging.writers.seg.child")
+"""-P, so that a file named like a module in the current folder is not run; -B, as Python keeps a
+compiled module that a full disk has cut short, and fails on it from then on."""
+
 _MEMORY: Final = 6 * 2**30
 _SECONDS: Final = 120.0
 _LINE: Final = 2**16
@@ -109,7 +114,7 @@ def _run(request: IO[bytes], answer: IO[bytes]) -> None:
         stdin=request,
         stdout=answer,
         stderr=DEVNULL,  # what libraries print there can be a patient's
-        env=_environment(),
+        env=environment(),
         start_new_session=True,  # Ctrl-C in a terminal is for this process alone
     )
     with child:
@@ -119,11 +124,14 @@ def _run(request: IO[bytes], answer: IO[bytes]) -> None:
             code = -signal.SIGALRM
         finally:
             if child.returncode is None:
-                _kill(child)
+                with suppress(ProcessLookupError):
+                    os.killpg(child.pid, signal.SIGKILL)
     if code:
         reason = f"its maker ended with {code}"
         if code in (-signal.SIGALRM, -signal.SIGXCPU):
             reason = f"it took longer than {_SECONDS:g} s"
+        if code == NO_ROOM:
+            reason = "the disk of the temporary files is full"
         raise ExportError(
             f"The DICOM segmentation could not be made, since {reason}; what was there before is "
             "unchanged."
