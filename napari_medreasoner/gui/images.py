@@ -71,7 +71,9 @@ def volume_layer(notes: LayerNotes) -> LayerTuple:
         **placement(volume.grid, axes),
     }
     if not volume.is_rgb:
-        options["contrast_limits"] = sorted(default_window(volume))
+        low, high = sorted(default_window(volume))
+        # napari refuses limits that are equal, as those of a flat image are.
+        options["contrast_limits"] = low, high if high > low else low + 1
         options["colormap"] = _INVERTED if volume.inverted else "gray"
     return volume.array, options, "image"
 

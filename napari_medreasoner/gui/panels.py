@@ -81,7 +81,9 @@ class QuestionPanel(QGroupBox):
         self.modality.addItems([_UNKNOWN, *MODALITIES])
         self.preset = QComboBox()
         self.preset.setToolTip("Grey window of a CT in Hounsfield units.")
-        self.preset.addItems([AS_SHOWN, *PRESETS])
+        self.preset.addItem(AS_SHOWN)
+        for name in PRESETS:
+            self.preset.addItem(name.capitalize(), name)
         self.template = QComboBox()
         self.template.setToolTip("What the model is told around your question.")
         self.note = _line()

@@ -25,7 +25,6 @@ from napari_medreasoner.gui.images import (
     show_slice,
 )
 from napari_medreasoner.gui.panels import (
-    AS_SHOWN,
     CorrectionPanel,
     QuestionPanel,
     ReasoningPanel,
@@ -193,8 +192,8 @@ class MedReasonerWidget(QWidget):
         self.workspace.controller.export(path, naming)
 
     def _on_window(self, _index: int) -> None:
-        name = self.question_panel.preset.currentText()
-        if name != AS_SHOWN:
+        name = self.question_panel.preset.currentData()
+        if name is not None:
             self.workspace.view.set_window(*preset_window(name))
 
     def _on_template(self, _index: int) -> None:
@@ -235,7 +234,7 @@ class MedReasonerWidget(QWidget):
         panel, image = self.question_panel, self._images.value
         shown = self.workspace.view.window
         named = (name for name in PRESETS if shown and preset_window(name) == shown)
-        panel.preset.setCurrentText(next(named, AS_SHOWN))
+        panel.preset.setCurrentIndex(max(panel.preset.findData(next(named, None)), 0))
         signed = image is not None and np.dtype(image.dtype).kind in "if"
         panel.preset.setEnabled(shown is not None and signed and panel.chosen_modality() == "CT")
 

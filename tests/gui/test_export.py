@@ -20,7 +20,7 @@ PLUGIN = "napari-medreasoner"
 @pytest.fixture
 def finding(docked, viewer, qtbot, tmp_path):
     """A box segmented on the middle slice of a DICOM series."""
-    series(tmp_path / "series")
+    series(tmp_path / "series", StudyInstanceUID="1.2.5")
     (image,) = viewer.open(tmp_path / "series", plugin=PLUGIN)
     view = docked.workspace.view
     plane = view.shown().plane
