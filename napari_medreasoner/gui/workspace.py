@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from napari.components import ViewerModel  # type: ignore[import-untyped]
@@ -19,6 +20,7 @@ from napari_medreasoner.gui.preview import Preview
 from napari_medreasoner.gui.session import Session
 from napari_medreasoner.gui.target import ImageSource
 from napari_medreasoner.gui.telling import sentence_of
+from napari_medreasoner.imaging import warm_up
 
 __all__ = ["Workspace"]
 
@@ -55,6 +57,8 @@ class Workspace:
         self.controller = Controller(self.session, self.view, self._loop, server)
         self._preview = Preview(self._loop, self.pictured.emit, self._say)
         self._connect()
+        # The next file opens without waiting for its reader's start.
+        self._loop.submit(asyncio.to_thread(warm_up), lambda _: None, self._say)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.close)
