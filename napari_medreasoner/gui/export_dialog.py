@@ -13,6 +13,7 @@ from qtpy.QtWidgets import (
     QFormLayout,
     QLabel,
     QLineEdit,
+    QMessageBox,
     QWidget,
 )
 
@@ -25,7 +26,7 @@ _LABEL_LENGTH: Final = 64
 """Longest SegmentLabel: value representation LO (DICOM PS3.5 section 6.2)."""
 
 
-def ask_path(parent: QWidget, kinds: dict[str, tuple[str, ...]]) -> Path | None:
+def ask_path(parent: QWidget | None, kinds: dict[str, tuple[str, ...]]) -> Path | None:
     """Ask where to save; None when the user cancelled.
 
     Parameters
@@ -33,17 +34,26 @@ def ask_path(parent: QWidget, kinds: dict[str, tuple[str, ...]]) -> Path | None:
     parent : QWidget
         What the dialog stands over.
     kinds : dict
-        Filters, and the suffixes of each; the first is offered. A name without a suffix of any
-        kind takes the first of the chosen one.
+        Filters, and the suffixes of each. A name without a suffix of any kind takes the first
+        one of the filter that was chosen.
     """
-    first = next(iter(kinds.values()))[0]
-    name, chosen = QFileDialog.getSaveFileName(
-        parent, "Export", f"finding{first}", ";;".join(kinds)
-    )
+    first = next(iter(kinds.values()))
+    name, chosen = QFileDialog.getSaveFileName(parent, "Export", "finding", ";;".join(kinds))
     if not name:
         return None
-    known = tuple(suffix for suffixes in kinds.values() for suffix in suffixes)
-    return Path(name if name.lower().endswith(known) else f"{name}{kinds.get(chosen, (first,))[0]}")
+    if name.lower().endswith(tuple(suffix for suffixes in kinds.values() for suffix in suffixes)):
+        return Path(name)
+    path = Path(f"{name}{kinds.get(chosen, first)[0]}")
+    return path if _may_replace(parent, path) else None
+
+
+def _may_replace(parent: QWidget | None, path: Path) -> bool:
+    """Ask again where there is such a file: the file dialog knew the name without its suffix."""
+    question = f"{path.name} is there already. Replace it?"
+    return (
+        not path.exists()
+        or QMessageBox.question(parent, "Export", question) == QMessageBox.StandardButton.Yes
+    )
 
 
 class NamingDialog(QDialog):

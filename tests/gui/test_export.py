@@ -6,7 +6,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
-from qtpy.QtWidgets import QDialog
+from qtpy.QtWidgets import QDialog, QMessageBox
 
 from napari_medreasoner.gui import export_dialog, widget
 from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
@@ -110,6 +110,16 @@ def test_a_name_gets_the_suffix_of_the_kind(monkeypatch, typed, chosen, path):
     monkeypatch.setattr(export_dialog.QFileDialog, "getSaveFileName", lambda *_: (typed, chosen))
     found = ask_path(None, KINDS)
     assert (None if found is None else str(found)) == path
+
+
+@pytest.mark.parametrize("answer", [QMessageBox.StandardButton.Yes, QMessageBox.StandardButton.No])
+def test_a_file_that_the_suffix_leads_to_is_asked_about(monkeypatch, tmp_path, answer):
+    (tmp_path / "a.nrrd").write_bytes(b"old")
+    typed = str(tmp_path / "a"), "NRRD mask (*.nrrd)"
+    monkeypatch.setattr(export_dialog.QFileDialog, "getSaveFileName", lambda *_: typed)
+    monkeypatch.setattr(export_dialog.QMessageBox, "question", lambda *_: answer)
+    replaced = ask_path(None, KINDS)
+    assert replaced == (tmp_path / "a.nrrd" if answer == QMessageBox.StandardButton.Yes else None)
 
 
 def test_a_label_is_never_empty_nor_too_long(qtbot):
