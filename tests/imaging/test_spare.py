@@ -55,6 +55,22 @@ def test_each_child_opens_one_file() -> None:
     assert len(seen) == 3
 
 
+@pytest.mark.parametrize("name", ["a.nii", "a.png", "a.dcm"])
+def test_a_file_makes_a_child_that_waited_import_no_reader(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(b"no image")
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from napari_medreasoner.core.errors import ReadError\n"
+        "from napari_medreasoner.imaging.readers.reader import read_image\n"
+        "from napari_medreasoner.imaging.sandbox.child import import_readers\n"
+        "import_readers(); before = set(sys.modules)\n"
+        f"try: read_image(Path({str(tmp_path / name)!r}))\n"
+        "except ReadError: print(set(sys.modules) - before)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
 def test_warming_twice_starts_one_child() -> None:
     before = the_pid()
     warm_up()

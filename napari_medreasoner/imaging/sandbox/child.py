@@ -15,6 +15,7 @@ import os
 import resource
 import signal
 import sys
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import MedReasonerError, ReadError
+from napari_medreasoner.imaging.readers.kinds import NIFTI
 from napari_medreasoner.imaging.readers.parts import list_parts
 from napari_medreasoner.imaging.readers.reader import open_image
 from napari_medreasoner.imaging.sandbox.messages import (
@@ -32,7 +34,7 @@ from napari_medreasoner.imaging.sandbox.messages import (
     memory_error,
 )
 
-__all__ = ["confine", "main"]
+__all__ = ["confine", "import_readers", "main"]
 
 
 def confine(memory: int, seconds: float) -> None:
@@ -115,11 +117,16 @@ def _fill(voxels: int, array: NDArray[Any]) -> None:
             left = left[os.write(voxels, left) :]
 
 
-def _import_readers() -> None:
-    """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
-    import PIL.Image
+def _leave_out(*modules: str) -> None:
+    """Let imports of these fail, where libraries do without them but are slow with them."""
+    sys.modules.update(dict.fromkeys(modules))  # type: ignore[arg-type]
 
-    PIL.Image.init()
+
+def import_readers() -> None:
+    """Import what most files need; SimpleITK is slow and large, and its formats are rarer."""
+    for module in ("dicom.file", "nifti", "raster"):
+        import_module(f"napari_medreasoner.imaging.readers.{module}")
+    import_module("PIL.Image").init()
 
 
 def main() -> None:
@@ -127,13 +134,16 @@ def main() -> None:
     # Libraries print where they like; only the answer goes to the real stdout.
     answer_to = os.dup(1)
     os.dup2(2, 1)
+    _leave_out("requests")  # pydicom's, to download examples
     if "warm" in sys.argv:
-        _import_readers()
+        import_readers()
     text = sys.stdin.buffer.read()
     if not text:
         return  # the parent is gone, or wants nothing any more
     os.write(answer_to, b" ")  # from here on the file is to blame; blanks mean nothing in JSON
     request = json.loads(text)
+    if request["path"].lower().endswith(NIFTI) and "pydicom" not in sys.modules:
+        _leave_out("pydicom")  # nibabel's, for the headers of one maker
     confine(request["memory"], request["seconds"])
     reply = _answer(request)
     with os.fdopen(answer_to, "wb") as stdout:
