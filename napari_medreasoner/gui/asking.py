@@ -6,13 +6,14 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import AnswerError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
+from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.core.protocol import (
     AnswerEvent,
@@ -35,6 +36,13 @@ _STAGES: Final = {
     "reasoning": "Reasoning…",
     "segmenting": "Segmenting…",
 }
+
+
+class _Mask(NamedTuple):
+    packed: PackedMask
+    pixels: NDArray[np.bool_]
+    score: float
+    algorithm: str
 
 
 class Asking:
@@ -115,15 +123,16 @@ class Asking:
         template: PromptTemplate | None,
     ) -> None:
         async with self._backend.client() as client:
+            engines = await self._backend.engines(client)
             picture = await asyncio.to_thread(target.picture)
             events = client.ask(picture, question, modality=modality, template=template)
             async for event in events:
-                mask = event.mask.unpack() if isinstance(event, MaskEvent) else None
+                mask = None
+                if isinstance(event, MaskEvent):
+                    mask = _Mask(event.mask, event.mask.unpack(), event.score, engines.of_answer)
                 self._runner.deliver(partial(self._take, number, target, event, mask))
 
-    def _take(
-        self, number: int, target: Target, event: Event, mask: NDArray[np.bool_] | None
-    ) -> None:
+    def _take(self, number: int, target: Target, event: Event, mask: _Mask | None) -> None:
         if number != self._number:
             return
         case = self._cases.of(target.source)
@@ -134,10 +143,8 @@ class Asking:
             self._cases.put(case, replace(document, trace=document.trace + event.text))
         elif isinstance(event, AnswerEvent):
             self._take_answer(case, target.plane, event)
-        elif isinstance(event, MaskEvent) and mask is not None:
-            stack = document.mask.with_part(target.plane, event.mask)
-            self._cases.put(case, replace(document, mask=stack, score=event.score, stale=False))
-            case.canvas.draw(target.plane, mask)
+        elif mask is not None:
+            self._take_mask(case, target.plane, mask)
         elif isinstance(event, DoneEvent):
             self._session.latency_ms = event.reason_ms + event.segment_ms
 
@@ -152,6 +159,18 @@ class Asking:
         self._cases.put(case, changed)
         self._show_prompts(case.source, prompts, plane)
         case.canvas.restore(mask, lambda: case.document.mask)
+
+    def _take_mask(self, case: Case, plane: SlicePlane | None, mask: _Mask) -> None:
+        changed = replace(
+            case.document,
+            mask=case.document.mask.with_part(plane, mask.packed),
+            score=mask.score,
+            algorithm=mask.algorithm,
+            automatic=True,
+            stale=False,
+        )
+        self._cases.put(case, changed)
+        case.canvas.draw(plane, mask.pixels)
 
     def _ended(self, number: int, error: BaseException | None) -> None:
         if number != self._number:

@@ -5,15 +5,33 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 from napari_medreasoner.client.client import Client
 from napari_medreasoner.core.errors import MedReasonerError, UnreachableError
 from napari_medreasoner.gui.session import BackendState
 
-__all__ = ["LOST", "Backend", "Server"]
+__all__ = ["LOST", "Backend", "Engines", "Server"]
 
 LOST: Final = 'The backend has stopped; your work is kept. Press "Restart backend" to go on.'
+
+
+class Engines(NamedTuple):
+    """Names of what answers and what segments, and the version they came with."""
+
+    reasoner: str
+    segmenter: str
+    version: str
+
+    @property
+    def of_answer(self) -> str:
+        """What is behind a mask that was asked for."""
+        return f"{self.reasoner} + {self.segmenter} ({self.version})"
+
+    @property
+    def of_mask(self) -> str:
+        """What is behind a mask of prompts that the user drew."""
+        return f"{self.segmenter} ({self.version})"
 
 
 class Server(Protocol):
@@ -57,6 +75,7 @@ class Backend:
         self._on_state = on_state
         self._starting = asyncio.Lock()
         self._client: Client | None = None
+        self._engines: Engines | None = None
         self._lost = False
         self._watcher: asyncio.Task[None] | None = None
 
@@ -75,6 +94,13 @@ class Backend:
         except UnreachableError as error:
             await self._lose()
             raise UnreachableError(LOST) from error
+
+    async def engines(self, client: Client) -> Engines:
+        """What a client's server runs; asked once in its life."""
+        if self._engines is None:
+            can, health = await client.capabilities(), await client.health()
+            self._engines = Engines(can.crm.name, can.asm.name, health.version)
+        return self._engines
 
     async def restart(self) -> None:
         """Start the server again, ending it first if it still runs."""
@@ -110,6 +136,7 @@ class Backend:
         try:
             await self._server.start()
             client = self._server.client()
+            self._engines = None
         except MedReasonerError:
             await self._lose()
             raise

@@ -11,7 +11,6 @@ corrections of one drag are one action and flow through `NewestWins`.
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
@@ -32,14 +31,13 @@ from napari_medreasoner.gui.background import Runner
 from napari_medreasoner.gui.canvas import MaskCanvas
 from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.coordinates import slice_shape
+from napari_medreasoner.gui.exporting import Naming, export
 from napari_medreasoner.gui.newest import NewestWins
-from napari_medreasoner.gui.session import BackendState, Document, MaskStack, Session
+from napari_medreasoner.gui.session import BackendState, Document, Session
 from napari_medreasoner.gui.target import ImageSource, Target
-from napari_medreasoner.imaging import Segment, write_segments
+from napari_medreasoner.gui.telling import sentence_of
 
 __all__ = ["Controller", "View"]
-
-logger = logging.getLogger(__name__)
 
 _NO_PROMPT: Final = "There is no box and no positive point; draw a box or click on the target."
 
@@ -83,6 +81,7 @@ class _Segmented:
     packed: PackedMask
     score: float
     milliseconds: float
+    algorithm: str
 
 
 class Controller:
@@ -182,7 +181,9 @@ class Controller:
                 self._supersede()
                 self._cases.record(case)
                 self._dragging = True
-            changed = replace(case.document, prompts=prompts, plane=plane, stale=True)
+            changed = replace(
+                case.document, prompts=prompts, plane=plane, automatic=False, stale=True
+            )
             self._cases.put(case, changed)
             self._segment(case)
         if final:
@@ -229,8 +230,9 @@ class Controller:
             start = perf_counter()
             reply = await client.segment(picture, wanted.prompts, wanted.scope)
             milliseconds = (perf_counter() - start) * 1000
+            algorithm = (await self._backend.engines(client)).of_mask
         packed = await asyncio.to_thread(PackedMask.pack, reply.mask)
-        return _Segmented(reply.mask, packed, reply.score, milliseconds)
+        return _Segmented(reply.mask, packed, reply.score, milliseconds, algorithm)
 
     def _segmented(self, wanted: _Wanted, result: _Segmented) -> None:
         case = self._cases.of(wanted.target.source)
@@ -240,6 +242,10 @@ class Controller:
             self._cases.record(case)
             plane = None
         self._replace_part(case, plane, result.mask, result.packed, result.score)
+        document = case.document
+        # A corrected answer is still the work of the model that answered.
+        document = replace(document, algorithm=document.algorithm or result.algorithm)
+        self._cases.put(case, document)
         if asked_for != (wanted.prompts, wanted.target.plane):
             self._cases.put(case, replace(case.document, stale=True))
         self.session.latency_ms = result.milliseconds
@@ -285,7 +291,10 @@ class Controller:
             if turn == self._turn:
                 self._cases.record(case)
                 stack = case.document.mask.with_part(plane, packed)
-                self._cases.put(case, replace(case.document, mask=stack, score=None, stale=False))
+                changed = replace(
+                    case.document, mask=stack, score=None, automatic=False, stale=False
+                )
+                self._cases.put(case, changed)
 
         work = asyncio.to_thread(PackedMask.pack, case.canvas.cut(plane))
         self._runner.submit(work, finish, self._say)
@@ -319,23 +328,37 @@ class Controller:
         if after.stale:
             self._segment(case)
 
-    def export(self, path: Path) -> None:
-        """Write the mask as NIfTI on the grid of the image's file."""
+    def finding(self) -> Target | None:
+        """Return the current finding on the slice on show; None, and said, without a mask."""
         case = self._cases.current
         if case is None or case.document.mask.is_empty:
             self.session.error = "There is no mask yet; ask a question or draw a box first."
+            return None
+        try:
+            return self._view.shown()
+        except MedReasonerError:  # no slice on show: that of the prompts
+            return self._view.target(case.source, case.document.plane)
+
+    def export(self, path: Path, naming: Naming) -> None:
+        """Write the finding as the file's name says; see `exporting.export`."""
+        target = self.finding()
+        if target is None:
             return
-        target = self._view.target(case.source, case.document.plane)
+        document = self._cases.of(target.source).document
         self.session.status = "Saving…"
         self._runner.submit(
-            asyncio.to_thread(_write, path, case.document.mask, target),
+            asyncio.to_thread(export, path, document, target, naming),
             lambda _: self._saved(path),
-            self._say,
+            self._not_saved,
         )
 
     def _saved(self, path: Path) -> None:
         self.session.error = ""
         self.session.status = f"Saved {path}"
+
+    def _not_saved(self, error: BaseException) -> None:
+        self.session.status = "Not saved."
+        self._say(error)
 
     def load_template(self, path: Path, on_loaded: Callable[[PromptTemplate], None]) -> None:
         """Read a prompt template file."""
@@ -368,15 +391,4 @@ class Controller:
 
     def _say(self, error: BaseException) -> None:
         """Tell the user in one sentence."""
-        if isinstance(error, MedReasonerError):
-            self.session.error = str(error)
-            return
-        logger.error("unexpected failure", exc_info=error)
-        self.session.error = (
-            f"Something failed inside the plugin ({type(error).__name__}); your work is kept, "
-            "and the log says where."
-        )
-
-
-def _write(path: Path, mask: MaskStack, target: Target) -> None:
-    write_segments(path, [Segment(mask.compose())], target.volume())
+        self.session.error = sentence_of(error)

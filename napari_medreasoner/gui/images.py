@@ -7,20 +7,25 @@ from typing import Any, Final
 
 import numpy as np
 from napari.components import ViewerModel  # type: ignore[import-untyped]
-from napari.layers import Image  # type: ignore[import-untyped]
+from napari.layers import Image, Layer  # type: ignore[import-untyped]
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.errors import ImageError
-from napari_medreasoner.core.geometry import Grid, SlicePlane
-from napari_medreasoner.imaging.volume import SourceGrid, Volume
+from napari_medreasoner.core.geometry import SlicePlane
+from napari_medreasoner.gui.placing import grid_of, placement
+from napari_medreasoner.gui.target import Geometry
+from napari_medreasoner.imaging.volume import Volume
 from napari_medreasoner.imaging.window import default_window
 
 __all__ = [
     "METADATA_KEY",
     "LayerNotes",
     "LayerTuple",
+    "bring_into_view",
     "geometry_of",
+    "mask_metadata",
     "notes_of",
+    "show_slice",
     "shown_plane",
     "volume_layer",
     "window_of",
@@ -28,7 +33,7 @@ __all__ = [
 
 _INVERTED: Final = "gray_r"
 METADATA_KEY: Final = "medreasoner"
-"""Key of `LayerNotes` in a layer's metadata."""
+"""Key of `LayerNotes` in an image layer's metadata, and of `Geometry` in a mask layer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +68,13 @@ def volume_layer(notes: LayerNotes) -> LayerTuple:
         "name": volume.name,
         "rgb": volume.is_rgb,
         "metadata": {METADATA_KEY: notes},
+        **placement(volume.grid, axes),
     }
     if not volume.is_rgb:
-        options["contrast_limits"] = sorted(default_window(volume))
+        low, high = sorted(default_window(volume))
+        # napari refuses limits that are equal, as those of a flat image are.
+        options["contrast_limits"] = low, high if high > low else low + 1
         options["colormap"] = _INVERTED if volume.inverted else "gray"
-    if volume.grid.known:
-        options["scale"] = volume.grid.spacing[-axes:]
-        options["units"] = ("mm",) * axes
     return volume.array, options, "image"
 
 
@@ -79,6 +84,11 @@ def notes_of(layer: Image) -> LayerNotes | None:
     if isinstance(notes, LayerNotes) and notes.volume.array.shape == layer.data.shape:
         return notes
     return None
+
+
+def mask_metadata(image: Image) -> dict[str, Any]:
+    """Return what a mask over an image of ours needs to be saved without the image."""
+    return {METADATA_KEY: geometry_of(image)} if notes_of(image) else {}
 
 
 def shown_plane(viewer: ViewerModel, layer: Image) -> SlicePlane | None:
@@ -105,11 +115,49 @@ def shown_plane(viewer: ViewerModel, layer: Image) -> SlicePlane | None:
     hidden = [axis for axis in range(3) if axis + ahead not in viewer.dims.displayed]
     if len(hidden) != 1:
         raise ImageError(f'napari shows no slice of "{name}"; show two of its axes.')
-    position = layer.world_to_data(viewer.dims.point[ahead:])
+    position = layer.world_to_data(viewer.dims.point[ahead:] * _unit_factors(viewer, layer))
     index = round(position[hidden[0]])
     if not 0 <= index < layer.data.shape[hidden[0]]:
         raise ImageError(f'The slice on show lies outside "{name}"; scroll to one of its slices.')
     return SlicePlane(axis=hidden[0], index=index)
+
+
+def show_slice(viewer: ViewerModel, layer: Image, index: int) -> None:
+    """Turn the viewer to a slice along the first axis of a volume."""
+    position = np.zeros(layer.ndim)
+    position[0] = index
+    world = layer.data_to_world(position) / _unit_factors(viewer, layer)
+    viewer.dims.set_point(viewer.dims.ndim - layer.ndim, world[0])
+
+
+def bring_into_view(viewer: ViewerModel, layer: Image) -> None:
+    """Turn slider and camera to a layer that lies elsewhere than what is on show.
+
+    Images of different patients, or parts of one, need not overlap in the patient's millimetres.
+    """
+    ahead = viewer.dims.ndim - layer.ndim
+    factors = _unit_factors(viewer, layer)
+    low, high = layer.extent.world / factors
+    middle = layer.data_to_world(np.array(layer.data.shape[: layer.ndim]) // 2) / factors
+    for axis in viewer.dims.not_displayed:
+        own = axis - ahead
+        if own >= 0 and not low[own] <= viewer.dims.point[axis] <= high[own]:
+            viewer.dims.set_point(axis, middle[own])
+    shown = [axis - ahead for axis in viewer.dims.displayed]
+    if min(shown) < 0:
+        return
+    centre = np.array(viewer.scene.camera.center[-len(shown) :])
+    if ((centre < low[shown]) | (centre > high[shown])).any():
+        viewer.scene.camera.center = tuple(middle[shown])
+
+
+def _unit_factors(viewer: ViewerModel, layer: Image) -> NDArray[np.float64]:
+    """For each axis, how many of the layer's units make one of those the viewer counts in."""
+    shared = viewer.layers.extent.units
+    if shared is None:  # units that do not go together; napari then takes them for equal
+        return np.ones(layer.ndim)
+    pairs = zip(shared[-layer.ndim :], layer.units, strict=True)
+    return np.array([float((1 * ours).to(own).magnitude) for ours, own in pairs])
 
 
 def window_of(layer: Image) -> tuple[float, float] | None:
@@ -123,42 +171,21 @@ def window_of(layer: Image) -> tuple[float, float] | None:
     return (high, low) if layer.colormap.name == _INVERTED else (low, high)
 
 
-def geometry_of(layer: Image) -> tuple[Grid, SourceGrid | None]:
-    """Return where the voxels lie, and the file's own grid when we read the file.
+def geometry_of(layer: Layer) -> Geometry:
+    """Return where the voxels of an image or labels layer lie, and what we know of their file.
 
-    For a layer made by others, napari's world is taken as it is displayed: columns towards
-    the patient's left, rows towards posterior, slices towards superior.
+    A layer of our own lies where its file says; any other where napari shows it.
+
+    Raises
+    ------
+    ImageError
+        As `grid_of`.
     """
-    notes = notes_of(layer)
-    if notes is not None:
-        return notes.volume.grid, notes.volume.source
-    matrix = _data_to_world(layer)
-    factors = [_millimetres(unit) for unit in layer.units]
-    known = all(factor is not None for factor in factors)
-    if known:
-        matrix = np.diag([factor or 1.0 for factor in factors] + [1.0]) @ matrix
-    if layer.ndim == 2:
-        volume = np.eye(4)
-        volume[1:, 1:] = matrix
-        matrix = volume
-    # From (slice, row, column) to (column, row, slice), then from LPS to RAS.
-    reorder = np.array([2, 1, 0, 3])
-    affine = np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix[np.ix_(reorder, reorder)]
-    spatial = layer.data.shape[:-1] if layer.rgb else layer.data.shape
-    slices, rows, columns = (1, *spatial)[-3:]
-    return Grid((slices, rows, columns), affine, known=known), None
-
-
-def _data_to_world(layer: Image) -> NDArray[np.float64]:
-    """Homogeneous matrix of the layer's whole transform, read off at the unit vectors."""
-    origin = np.asarray(layer.data_to_world(np.zeros(layer.ndim)), np.float64)
-    matrix = np.eye(layer.ndim + 1)
-    for axis, unit in enumerate(np.eye(layer.ndim)):
-        matrix[:-1, axis] = np.asarray(layer.data_to_world(unit)) - origin
-    matrix[:-1, -1] = origin
-    return matrix
-
-
-def _millimetres(unit: Any) -> float | None:
-    """Length of a unit in mm; None when it is no length, as a pixel."""
-    return float((1 * unit).to("mm").magnitude) if unit.is_compatible_with("mm") else None
+    noted = layer.metadata.get(METADATA_KEY)
+    if isinstance(noted, LayerNotes):
+        volume = noted.volume
+        noted = Geometry(volume.grid, volume.source, volume.frames)
+    shape = (1, *layer.data.shape[: layer.ndim])[-3:]
+    if isinstance(noted, Geometry) and noted.grid.shape == shape:
+        return noted
+    return Geometry(grid_of(layer))

@@ -51,6 +51,8 @@ class LayerView:
     """The viewer's list of layers changed."""
     chosen = Signal(object)
     """The image layer that was chosen."""
+    looked = Signal()
+    """The slice on show, or how it is shown, may have changed."""
     forgotten = Signal(object)
     """The source of an image that is gone, or whose data is."""
 
@@ -62,6 +64,13 @@ class LayerView:
         events.removed.connect(self._on_removed)
         for change in (events.inserted, events.removed, events.renamed):
             change.connect(self._on_listed)
+        for change in self._looks():
+            change.connect(self._on_look)
+
+    def _looks(self) -> tuple[Any, ...]:
+        """Events of the viewer that show another slice."""
+        events = self._viewer.dims.events
+        return events.point, events.order, events.ndisplay
 
     @property
     def source(self) -> ImageSource | None:
@@ -77,6 +86,7 @@ class LayerView:
         if image is not self._image:
             self._image = image
             self.chosen.emit(image)
+            self.looked.emit()
 
     def shown(self) -> Target:
         """Return the chosen image and the slice of it on show; see `View`."""
@@ -88,8 +98,17 @@ class LayerView:
     def target(self, source: ImageSource, plane: SlicePlane | None) -> Target:
         """Return a slice of an image; see `View`."""
         layer = self._all[source].layer
-        grid, file = geometry_of(layer)
-        return Target(source, grid, plane, window_of(layer), file)
+        return Target(source, geometry_of(layer), plane, window_of(layer))
+
+    @property
+    def window(self) -> tuple[float, float] | None:
+        """Intensities that the chosen image shows as black and white; None for RGB or none."""
+        return None if self._image is None else window_of(self._image)
+
+    def set_window(self, black: float, white: float) -> None:
+        """Show the chosen image through another window, the other way round if it is inverted."""
+        if self._image is not None and not self._image.rgb:
+            self._image.contrast_limits = sorted((black, white))
 
     def show_prompts(self, source: ImageSource, prompts: Prompts, plane: SlicePlane | None) -> None:
         """Draw box and points; see `View`."""
@@ -155,6 +174,8 @@ class LayerView:
         item.mask.redo.connect(self.redo)
         item.mask.painting.connect(painting)
         item.mask.painted.connect(painted)
+        for change in _changes(item.layer):
+            change.connect(self._on_look)
 
     def close(self) -> None:
         """Stop listening to the viewer and to the layers, which stay."""
@@ -162,11 +183,16 @@ class LayerView:
         events.removed.disconnect(self._on_removed)
         for change in (events.inserted, events.removed, events.renamed):
             change.disconnect(self._on_listed)
+        for change in self._looks():
+            change.disconnect(self._on_look)
         for item in list(self._all.values()):
             self._forget(item)
 
     def _on_listed(self, _event: Any) -> None:
         self.listed.emit()
+
+    def _on_look(self, _event: Any) -> None:
+        self.looked.emit()
 
     def _on_removed(self, event: Any) -> None:
         for item in list(self._all.values()):
@@ -177,6 +203,8 @@ class LayerView:
         del self._all[item.source]
         item.prompts.close()
         item.mask.close()
+        for change in _changes(item.layer):
+            change.disconnect(self._on_look)
         self.forgotten.emit(item.source)
 
     def _painted_plane(self, layer: Image, through: bool) -> SlicePlane | None:
@@ -186,3 +214,9 @@ class LayerView:
             return shown_plane(self._viewer, layer)
         except ImageError:
             return None
+
+
+def _changes(image: Image) -> tuple[Any, ...]:
+    """Events of an image that change how its slice looks."""
+    events = image.events
+    return events.data, events.contrast_limits, events.colormap

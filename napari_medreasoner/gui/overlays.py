@@ -27,8 +27,10 @@ from napari_medreasoner.gui.coordinates import (
     positions_of,
     rectangle_of,
 )
+from napari_medreasoner.gui.images import mask_metadata
+from napari_medreasoner.gui.placing import same_place
 
-__all__ = ["MaskOverlay", "PromptOverlay", "same_place"]
+__all__ = ["MaskOverlay", "PromptOverlay"]
 
 _SIGN: Final = "label"
 _POSITIVE: Final = "positive"
@@ -38,19 +40,6 @@ _BOX_COLOUR: Final = "#ffd54f"
 _MASK_COLOUR: Final = "#29b6f6"
 _DRAWN_BY_DRAGGING: Final = {"add_rectangle", "add_ellipse", "add_line"}
 _PAINTING: Final = {"paint", "erase", "fill", "polygon"}
-
-
-def same_place(image: Image) -> dict[str, Any]:
-    """Return the whole transform of an image, as arguments for a layer over it."""
-    return {
-        "scale": image.scale,
-        "translate": image.translate,
-        "rotate": image.rotate,
-        "shear": image.shear,
-        "affine": image.affine,
-        "units": image.units,
-        "axis_labels": image.axis_labels,
-    }
 
 
 class _Overlay:
@@ -113,6 +102,7 @@ class MaskOverlay(_Overlay):
             colormap=DirectLabelColormap(
                 color_dict={None: _MASK_COLOUR, 0: "transparent", 1: _MASK_COLOUR}
             ),
+            metadata=mask_metadata(self._image),
             **same_place(self._image),
         )
         # napari's own undo of a labels layer knows nothing of ours, and its keys come first.

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import Qt, Signal  # type: ignore[attr-defined]
 from qtpy.QtGui import QFontMetrics, QKeyEvent, QTextCursor
 from qtpy.QtWidgets import (
@@ -22,10 +24,15 @@ from qtpy.QtWidgets import (
 )
 
 from napari_medreasoner.core.protocol import MODALITIES
+from napari_medreasoner.gui.pixmaps import pixmap_of
+from napari_medreasoner.gui.preview import SIDE
+from napari_medreasoner.imaging.window import PRESETS
 
-__all__ = ["CorrectionPanel", "QuestionPanel", "ReasoningPanel", "StatusPanel"]
+__all__ = ["AS_SHOWN", "CorrectionPanel", "QuestionPanel", "ReasoningPanel", "StatusPanel"]
 
 _UNKNOWN: Final = "Unknown"
+AS_SHOWN: Final = "As shown"
+"""Entry of the list of windows: whatever the layer's contrast limits are."""
 
 
 def _button(text: str, tip: str, clicked: Callable[[], None]) -> QPushButton:
@@ -56,7 +63,7 @@ class _QuestionEdit(QPlainTextEdit):
 
 
 class QuestionPanel(QGroupBox):
-    """Image, modality, template, question, and the buttons that ask and stop.
+    """What the model sees, image, modality, window, template, question; ask and stop.
 
     Parameters
     ----------
@@ -69,25 +76,61 @@ class QuestionPanel(QGroupBox):
 
     def __init__(self, images: QWidget) -> None:
         super().__init__("Question")
+        self.picture = _picture()
         self.modality = QComboBox()
         self.modality.addItems([_UNKNOWN, *MODALITIES])
+        self.preset = QComboBox()
+        self.preset.setToolTip("Grey window of a CT in Hounsfield units.")
+        self.preset.addItem(AS_SHOWN)
+        for name in PRESETS:
+            self.preset.addItem(name.capitalize(), name)
         self.template = QComboBox()
         self.template.setToolTip("What the model is told around your question.")
+        self.note = _line()
+        self.note.setStyleSheet("color: #ffb74d;")
+        self.note.hide()
         self.question = _QuestionEdit()
         self.question.submitted.connect(self.asked)
         self.ask = _button("Ask", "Ask about the slice on show (Ctrl+Enter).", self.asked.emit)
         self.ask.setStyleSheet("QPushButton:enabled { background-color: #3d6bd6; color: white; }")
         self.stop = _button("Stop", "Stop at once; what has arrived stays.", self.stopped.emit)
-        form = QFormLayout(self)
+        self._lay_out(images)
+
+    def _lay_out(self, images: QWidget) -> None:
+        form = QFormLayout()
         form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
-        form.addRow("Image", images)
         form.addRow("Modality", self.modality)
+        form.addRow("Window", self.preset)
         form.addRow("Template", self.template)
-        form.addRow(self.question)
+        image = QHBoxLayout()
+        image.addWidget(QLabel("Image"))
+        image.addWidget(images, 1)
+        top = QHBoxLayout()
+        top.addWidget(self.picture)
+        top.addLayout(form, 1)
         row = QHBoxLayout()
         row.addWidget(self.ask, 2)
         row.addWidget(self.stop, 1)
-        form.addRow(row)
+        layout = QVBoxLayout(self)
+        layout.addLayout(image)
+        layout.addLayout(top)
+        layout.addWidget(self.note)
+        layout.addWidget(self.question)
+        layout.addLayout(row)
+
+    def show_picture(self, picture: NDArray[np.uint8] | None) -> None:
+        """Show what the model sees; None shows that it sees nothing."""
+        if picture is None:
+            self.picture.clear()
+        else:
+            self.picture.setPixmap(pixmap_of(picture, SIDE))
+
+    def show_notes(self, notes: Sequence[str]) -> None:
+        """Show the first thing to know about the image; all of them where the mouse rests."""
+        more = f" (and {len(notes) - 1} more)" if len(notes) > 1 else ""
+        self.note.setText(f"{notes[0]}{more}" if notes else "")
+        self.note.setToolTip("\n".join(notes))
+        self.note.setVisible(bool(notes))
 
     def chosen_modality(self) -> str:
         """Return the modality; empty when not known."""
@@ -163,7 +206,7 @@ class CorrectionPanel(QGroupBox):
             "Grow through volume", "Segment all slices from this one.", self.grown.emit
         )
         self.export = _button(
-            "Export NIfTI…", "Save the mask on the grid of the image's file.", self.exported.emit
+            "Export…", "Save mask, picture or report of the finding.", self.exported.emit
         )
         self.undo = _button("↶ Undo", "Take back the last action (Ctrl+Z).", self.undone.emit)
         self.redo = _button("↷ Redo", "Do it again (Ctrl+Shift+Z).", self.redone.emit)
@@ -195,6 +238,15 @@ class StatusPanel(QWidget):
         layout.addWidget(self.error)
         layout.addWidget(self.restart)
         layout.addLayout(row)
+
+
+def _picture() -> QLabel:
+    label = QLabel()
+    label.setFixedSize(SIDE, SIDE)
+    label.setAlignment(Qt.AlignmentFlag.AlignCenter)
+    label.setStyleSheet("background-color: black;")
+    label.setToolTip("What the model sees: this slice, through this window.")
+    return label
 
 
 def _line() -> QLabel:

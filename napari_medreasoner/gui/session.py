@@ -78,6 +78,10 @@ class Document:
         Of the whole image.
     score : float or None
         The segmenter's confidence in the last mask.
+    algorithm : str
+        Names and versions of the models behind the mask; empty while it is only painted.
+    automatic : bool
+        Nobody drew, moved or painted anything since the models answered.
     stale : bool
         The prompts changed and their mask has not arrived.
     """
@@ -90,6 +94,8 @@ class Document:
     prompts: Prompts = field(default_factory=Prompts)
     plane: SlicePlane | None = None
     score: float | None = None
+    algorithm: str = ""
+    automatic: bool = False
     stale: bool = False
 
 

@@ -11,9 +11,28 @@ from numpy.typing import NDArray
 
 from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.core.geometry import Grid, SlicePlane
-from napari_medreasoner.imaging.volume import SourceGrid, Volume
+from napari_medreasoner.imaging.volume import SourceFrame, SourceGrid, Volume
 
-__all__ = ["ImageSource", "Target"]
+__all__ = ["Geometry", "ImageSource", "Target"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Geometry:
+    """Where the voxels of a layer lie, and the file they came from.
+
+    Attributes
+    ----------
+    grid : Grid
+        Of the layer's array.
+    file : SourceGrid or None
+        The grid of the file, when we read it.
+    frames : tuple of SourceFrame
+        The DICOM slices of that grid; empty when not from DICOM.
+    """
+
+    grid: Grid
+    file: SourceGrid | None = None
+    frames: tuple[SourceFrame, ...] = ()
 
 
 class ImageSource:
@@ -42,6 +61,12 @@ class ImageSource:
         array: NDArray[Any] = np.asarray(self.data)
         return array[..., :3] if self.rgb else array
 
+    def slice(self, plane: SlicePlane | None) -> NDArray[Any]:
+        """One slice, or a 2D image, and no more of the data. Not for the Qt thread."""
+        part = self.data if plane is None else self.data[plane.selector(self.shape)]
+        array: NDArray[Any] = np.asarray(part)
+        return array[..., :3] if self.rgb else array
+
     def upload(self) -> UploadImage:
         """The data as it is sent, hashed. Takes time: not for the Qt thread."""
         with self._lock:
@@ -58,21 +83,18 @@ class Target:
     ----------
     source : ImageSource
         The image.
-    grid : Grid
-        Where its voxels lie.
+    geometry : Geometry
+        Where its voxels lie, and the file they came from.
     plane : SlicePlane or None
         The slice on show; None for a 2D image.
     window : (float, float) or None
         Intensities shown as black and as white; None for RGB.
-    file : SourceGrid or None
-        The grid of the file the image came from, when it is known.
     """
 
     source: ImageSource
-    grid: Grid
+    geometry: Geometry
     plane: SlicePlane | None = None
     window: tuple[float, float] | None = None
-    file: SourceGrid | None = None
 
     def picture(self) -> Picture:
         """As the client sends it. Takes time on first use: not for the Qt thread."""
@@ -80,9 +102,16 @@ class Target:
             image=self.source.upload(),
             plane=self.plane,
             window=self.window,
-            spacing=self.grid.spacing,
+            spacing=self.geometry.grid.spacing,
         )
 
     def volume(self) -> Volume:
         """As a mask is exported on it. May read from disk: not for the Qt thread."""
-        return Volume(self.source.array(), self.grid, self.source.name, source=self.file)
+        place = self.geometry
+        return Volume(
+            self.source.array(),
+            place.grid,
+            self.source.name,
+            source=place.file,
+            frames=place.frames,
+        )

@@ -6,16 +6,24 @@ from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
 
+import numpy as np
 from magicgui.widgets import ComboBox
 from napari.components import ViewerModel  # type: ignore[import-untyped]
 from napari.layers import Image  # type: ignore[import-untyped]
 from qtpy.QtCore import QEvent
-from qtpy.QtWidgets import QFileDialog, QLabel, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QDialog, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
-from napari_medreasoner.gui.images import notes_of
+from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
+from napari_medreasoner.gui.exporting import DICOM_SEG, Naming, kinds_for
+from napari_medreasoner.gui.images import (
+    LayerNotes,
+    bring_into_view,
+    notes_of,
+    show_slice,
+)
 from napari_medreasoner.gui.panels import (
     CorrectionPanel,
     QuestionPanel,
@@ -24,6 +32,7 @@ from napari_medreasoner.gui.panels import (
 )
 from napari_medreasoner.gui.session import BackendState, Document
 from napari_medreasoner.gui.workspace import Workspace
+from napari_medreasoner.imaging.window import PRESETS, preset_window
 
 __all__ = ["MedReasonerWidget"]
 
@@ -81,6 +90,8 @@ class MedReasonerWidget(QWidget):
         question.asked.connect(self.ask)
         question.stopped.connect(controller.stop)
         question.template.activated.connect(self._on_template)
+        question.preset.activated.connect(self._on_window)
+        question.modality.currentIndexChanged.connect(self._show_window)
         correction.drawing.connect(self._start_drawing)
         correction.flipped.connect(view.flip_selected)
         correction.grown.connect(controller.grow)
@@ -91,6 +102,8 @@ class MedReasonerWidget(QWidget):
         self._images.changed.connect(view.choose)
         view.listed.connect(self._refresh_images)
         view.chosen.connect(self._on_chosen)
+        view.looked.connect(self._show_window)
+        self.workspace.pictured.connect(question.show_picture)
 
     def _connect_session(self) -> None:
         events = self.workspace.session.events
@@ -132,17 +145,21 @@ class MedReasonerWidget(QWidget):
     def _on_chosen(self, image: Image | None) -> None:
         """Follow the choice; a sample brings its question and its slice the first time."""
         self._images.value = image
-        if image is None or image in self._begun or (notes := notes_of(image)) is None:
+        notes = None if image is None else notes_of(image)
+        self.question_panel.show_notes(notes.volume.warnings if notes else ())
+        if image is None:
             return
-        self._begun.add(image)
+        if notes is not None and image not in self._begun:
+            self._begun.add(image)
+            self._begin(image, notes)
+        bring_into_view(self._viewer, image)
+
+    def _begin(self, image: Image, notes: LayerNotes) -> None:
         if notes.question:
             self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
         if notes.slice_index is not None:
-            position = [0.0] * image.ndim
-            position[0] = notes.slice_index
-            axis = self._viewer.dims.ndim - image.ndim
-            self._viewer.dims.set_point(axis, image.data_to_world(position)[0])
+            show_slice(self._viewer, image, notes.slice_index)
 
     # --- the user's actions -----------------------------------------------------------------
 
@@ -162,13 +179,22 @@ class MedReasonerWidget(QWidget):
             view.start_points(positive=what == "positive")
 
     def _export(self) -> None:
-        name, _ = QFileDialog.getSaveFileName(
-            self, "Export mask", "mask.nii.gz", "NIfTI (*.nii.gz *.nii)"
-        )
-        if name:
-            path = Path(name)
-            suffixed = path if path.name.endswith((".nii", ".nii.gz")) else f"{path}.nii.gz"
-            self.workspace.controller.export(Path(suffixed))
+        target = self.workspace.controller.finding()
+        path = None if target is None else ask_path(self, kinds_for(target))
+        if path is None:
+            return
+        naming = Naming()
+        if path.suffix.lower() == DICOM_SEG:
+            dialog = NamingDialog(self)
+            if dialog.exec() != QDialog.DialogCode.Accepted:
+                return
+            naming = dialog.naming()
+        self.workspace.controller.export(path, naming)
+
+    def _on_window(self, _index: int) -> None:
+        name = self.question_panel.preset.currentData()
+        if name is not None:
+            self.workspace.view.set_window(*preset_window(name))
 
     def _on_template(self, _index: int) -> None:
         combo = self.question_panel.template
@@ -202,6 +228,15 @@ class MedReasonerWidget(QWidget):
             self.question_panel.question.setPlainText(document.question)
             self.question_panel.set_modality(document.modality)
         self._enable()
+
+    def _show_window(self, *_: object) -> None:
+        """Name the window on show, if it is a preset; they are for Hounsfield units only."""
+        panel, image = self.question_panel, self._images.value
+        shown = self.workspace.view.window
+        named = (name for name in PRESETS if shown and preset_window(name) == shown)
+        panel.preset.setCurrentIndex(max(panel.preset.findData(next(named, None)), 0))
+        signed = image is not None and np.dtype(image.dtype).kind in "if"
+        panel.preset.setEnabled(shown is not None and signed and panel.chosen_modality() == "CT")
 
     def _show_status(self, status: str) -> None:
         self.status_panel.status.setText(status)

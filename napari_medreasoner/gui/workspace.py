@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Final
 
 from napari.components import ViewerModel  # type: ignore[import-untyped]
+from psygnal import Signal
 from qtpy.QtWidgets import QApplication
 
+from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.gui.backend import Server
 from napari_medreasoner.gui.background import BackgroundLoop
 from napari_medreasoner.gui.controller import Controller
 from napari_medreasoner.gui.layers import LayerView
 from napari_medreasoner.gui.mailbox import Mailbox
+from napari_medreasoner.gui.preview import Preview
 from napari_medreasoner.gui.session import Session
 from napari_medreasoner.gui.target import ImageSource
+from napari_medreasoner.gui.telling import sentence_of
+from napari_medreasoner.imaging import warm_up
 
 __all__ = ["Workspace"]
 
@@ -38,6 +44,9 @@ class Workspace:
         Local backend process, not started yet.
     """
 
+    pictured = Signal(object)
+    """What the model sees of the slice on show, shape (row, column, 3); None when nothing."""
+
     def __init__(self, viewer: ViewerModel, server: Server) -> None:
         self._viewer = viewer
         self._mailbox = Mailbox()
@@ -46,7 +55,10 @@ class Workspace:
         self.session = Session()
         self.view = LayerView(viewer)
         self.controller = Controller(self.session, self.view, self._loop, server)
+        self._preview = Preview(self._loop, self.pictured.emit, self._say)
         self._connect()
+        # The next file opens without waiting for its reader's start.
+        self._loop.submit(asyncio.to_thread(warm_up), lambda _: None, self._say)
         application = QApplication.instance()
         if application is not None:
             application.aboutToQuit.connect(self.close)
@@ -64,6 +76,7 @@ class Workspace:
         view.painted.connect(controller.painted)
         view.chosen.connect(lambda _: controller.choose(view.source))
         view.forgotten.connect(controller.forget)
+        view.looked.connect(self.look)
         view.refused.connect(self._refuse)
         view.undo.connect(controller.undo)
         view.redo.connect(controller.redo)
@@ -72,6 +85,17 @@ class Workspace:
 
     def _refuse(self, sentence: str) -> None:
         self.session.error = sentence
+
+    def _say(self, error: BaseException) -> None:
+        self._refuse(sentence_of(error))
+
+    def look(self) -> None:
+        """Have what the model sees of the slice on show pictured."""
+        try:
+            target = self.view.shown()
+        except ImageError:  # said when it is asked about
+            target = None
+        self._preview.want(target)
 
     def close(self) -> None:
         """End thread and backend and let go of the viewer; harmless the second time."""

@@ -16,13 +16,16 @@ from napari_medreasoner.core.geometry import Box, Point, Prompts
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.protocol import (
     AnswerEvent,
+    Capabilities,
     DoneEvent,
+    EngineInfo,
     Event,
+    Health,
     MaskEvent,
     StatusEvent,
     ThinkEvent,
 )
-from napari_medreasoner.gui.target import ImageSource, Target
+from napari_medreasoner.gui.target import Geometry, ImageSource, Target
 from napari_medreasoner.imaging.volume import plain_grid
 
 BOX = Box.from_corners(2, 3, 8, 9)
@@ -140,6 +143,18 @@ class FakeClient:
         """Let the oldest segmentation finish."""
         self._gates.popleft().set()
 
+    async def capabilities(self) -> Capabilities:
+        one = {"title": "", "description": "", "licence": "", "coordinates": "", "input_window": ""}
+        return Capabilities(
+            crm=EngineInfo(name="seer", **one),
+            asm=EngineInfo(name="cutter", **one),
+            max_body_bytes=1,
+            templates=(),
+        )
+
+    async def health(self) -> Health:
+        return Health(version="1.2")
+
     async def segment(self, picture: Any, asked: Prompts, scope: str = "slice") -> SegmentResult:
         self.wanted.append((asked, scope))
         if self.held:
@@ -219,7 +234,7 @@ class FakeView:
         return self.target(self.source, self.plane)
 
     def target(self, source: ImageSource, plane: Any) -> Target:
-        return Target(source, plain_grid(source.shape), plane)
+        return Target(source, Geometry(plain_grid(source.shape)), plane)
 
     def show_prompts(self, source: ImageSource, shown: Prompts, plane: Any) -> None:
         self.prompts = (shown, plane)

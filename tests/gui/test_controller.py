@@ -13,6 +13,7 @@ from napari_medreasoner.core.geometry import Point, Prompts, SlicePlane
 from napari_medreasoner.core.protocol import StatusEvent, ThinkEvent
 from napari_medreasoner.gui.backend import LOST
 from napari_medreasoner.gui.controller import Controller
+from napari_medreasoner.gui.exporting import Naming
 from napari_medreasoner.gui.session import Session
 from napari_medreasoner.gui.target import ImageSource
 from tests.gui.doubles import (
@@ -362,16 +363,16 @@ def test_the_stage_is_told(bench):
 
 
 def test_an_export_is_the_document_on_the_image_grid(volume, tmp_path):
-    volume.controller.export(tmp_path / "no.nii.gz")
+    volume.controller.export(tmp_path / "no.nii.gz", Naming())
     assert "no mask yet" in volume.session.error
     volume.ask()
     path = tmp_path / "mask.nii.gz"
-    volume.controller.export(path)
+    volume.controller.export(path, Naming())
     volume.settle()
     assert volume.session.status == f"Saved {path}"
     saved = np.asanyarray(nib.load(path).dataobj)
     assert np.array_equal(saved.transpose(2, 1, 0) > 0, volume.mask)
-    volume.controller.export(tmp_path / "missing" / "mask.nii.gz")
+    volume.controller.export(tmp_path / "missing" / "mask.nii.gz", Naming())
     volume.settle()
     assert "cannot be written" in volume.session.error
 

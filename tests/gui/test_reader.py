@@ -36,9 +36,9 @@ def test_a_volume_opens_in_its_place_and_size(viewer):
     assert layer.data.shape == (44, 101, 122)
     assert layer.scale.tolist() == pytest.approx([3, 3, 3])
     assert {str(unit) for unit in layer.units} == {"millimeter"}
-    grid, source = geometry_of(layer)
-    assert np.allclose(source.affine, nib.load(KIDNEY).affine)
-    assert grid.known
+    place = geometry_of(layer)
+    assert np.allclose(place.file.affine, nib.load(KIDNEY).affine)
+    assert place.grid.known
 
 
 def test_a_dicom_file_brings_its_modality_and_window(viewer):

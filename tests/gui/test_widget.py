@@ -223,7 +223,8 @@ def test_a_sample_brings_question_modality_slice_and_exports_on_its_grid(
     wait_until_done(qtbot, docked)
     path = tmp_path / "mask"
     monkeypatch.setattr(
-        "napari_medreasoner.gui.widget.QFileDialog.getSaveFileName", lambda *_: (str(path), "")
+        "napari_medreasoner.gui.export_dialog.QFileDialog.getSaveFileName",
+        lambda *_: (str(path), ""),
     )
     docked.correction_panel.export.click()
     qtbot.waitUntil(lambda: docked.status_panel.status.text().startswith("Saved"))
