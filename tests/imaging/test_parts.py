@@ -215,9 +215,9 @@ def test_parts_and_single_slices_are_the_same_in_a_child(folder: Path, tmp_path:
         assert len({one.frames for one in slices}) == part.slices
         assert slices[1].name == "scans 2"
         same_volume(read_sandboxed(folder, part=part.number, single=2), slices[1])
-        with pytest.raises(ReadError, match=f"slices 1 to {part.slices}, no {part.slices + 1}"):
+        with pytest.raises(ReadError, match=f"s 1 to {part.slices}, no {part.slices + 1}"):
             read_image(folder, part.number, part.slices + 1)
-        with pytest.raises(ReadError, match=f"slices 1 to {part.slices}, no 0"):
+        with pytest.raises(ReadError, match=f"s 1 to {part.slices}, no 0"):
             read_image(folder, part.number, 0)
         if not part.problem:
             whole = read_image(folder, part.number)

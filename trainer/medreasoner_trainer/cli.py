@@ -17,7 +17,7 @@ from napari_medreasoner.core.errors import MedReasonerError
 
 __all__ = ["app", "main"]
 
-app = typer.Typer(no_args_is_help=True, add_completion=False)
+app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.tables)
 app.command()(evaluate.report)

@@ -10,8 +10,9 @@ import nibabel as nib
 import numpy as np
 
 from napari_medreasoner.core.errors import ExportError
+from napari_medreasoner.imaging.orientation import corners
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
-from napari_medreasoner.imaging.writers.file_grid import FileImage, check_same
+from napari_medreasoner.imaging.writers.file_grid import TOLERANCE_MM, FileImage, check_same
 
 __all__ = ["write_nifti"]
 
@@ -22,9 +23,12 @@ def write_nifti(path: Path, image: FileImage) -> None:
     """Write an image as NIfTI.
 
     sform and qform are equal and carry the code of the source (1, scanner, when it had
-    none). The file is written beside the target, read back and compared in millimetres, and
-    only then put in its place, so that a failure leaves the old file as it was. RGB becomes
-    NIfTI's RGB24.
+    none). The qform is marked as not set where its quaternion of 32-bit numbers would put a
+    voxel more than 1e-3 mm elsewhere: sheared axes, and turns by almost 180 degrees. RGB
+    becomes NIfTI's RGB24.
+
+    The file is written beside the target, read back and compared in millimetres, and only
+    then put in its place, so that a failure leaves the old file as it was.
 
     Parameters
     ----------
@@ -46,6 +50,9 @@ def write_nifti(path: Path, image: FileImage) -> None:
         raise ExportError(f"NIfTI cannot hold elements of type {voxels.dtype}.") from error
     nifti.set_sform(affine, code or _SCANNER)
     nifti.set_qform(affine, code or _SCANNER)
+    ends = corners(voxels.shape)
+    if np.linalg.norm(ends @ (nifti.get_qform() - affine).T, axis=1).max() > TOLERANCE_MM:
+        nifti.set_qform(None, 0)
     nifti.header.set_xyzt_units("mm")
     # nibabel's own writer leaves its file open when the disk is full.
     data = nifti.to_bytes()

@@ -6,20 +6,17 @@ import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from medreasoner_trainer.commands.extra import train_extra
-from medreasoner_trainer.data import Problem, open_data
-from medreasoner_trainer.evaluation.case import PromptMode
-from medreasoner_trainer.evaluation.cluster import on_ray
-from medreasoner_trainer.evaluation.folder import TRUE_PROMPTS, RunConfig, RunFolder
-from medreasoner_trainer.evaluation.run import Worker, choose, evaluate_run, fingerprint
-from medreasoner_trainer.evaluation.statistics import summary_of
-from medreasoner_trainer.evaluation.tables import breakdown, comparison, published_tables
+from medreasoner_trainer.evaluation.words import TRUE_PROMPTS, PromptMode
 from napari_medreasoner import __version__
 from napari_medreasoner.core.errors import SettingsError
+
+if TYPE_CHECKING:
+    from medreasoner_trainer.data.record import Problem
 
 __all__ = ["evaluate", "report", "tables"]
 
@@ -48,6 +45,12 @@ def evaluate(
     workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 2,
 ) -> None:
     """Score a reasoner and a segmenter on a data set; a killed run goes on where it was."""
+    with train_extra():
+        from medreasoner_trainer.data import open_data
+        from medreasoner_trainer.evaluation.cluster import on_ray
+        from medreasoner_trainer.evaluation.folder import RunConfig
+        from medreasoner_trainer.evaluation.run import Worker, choose, evaluate_run, fingerprint
+        from medreasoner_trainer.evaluation.tables import breakdown
     opened = open_data(data, split, strict=strict)
     records = choose(opened.records, limit, seed)
     config = RunConfig(
@@ -97,6 +100,10 @@ def tables(
     ] = False,
 ) -> None:
     """Print the paper's Tables 2-6 with rows for these runs, as Markdown."""
+    with train_extra():
+        from medreasoner_trainer.evaluation.folder import RunFolder
+        from medreasoner_trainer.evaluation.statistics import summary_of
+        from medreasoner_trainer.evaluation.tables import breakdown, comparison, published_tables
     folders = [RunFolder(run) for run in runs]
     if paired and len(folders) != 2:
         raise SettingsError(f"--paired compares two runs, not {len(folders)}; name two folders.")
@@ -118,6 +125,7 @@ def report(
 ) -> None:
     """Write RUN/report.html: one page with plots and pictures that opens from disk."""
     with train_extra():
+        from medreasoner_trainer.evaluation.folder import RunFolder
         from medreasoner_trainer.evaluation.report import write_report
     path = write_report(RunFolder(run), data, picks)
     typer.echo(f"{path}: {path.stat().st_size / 1e6:.1f} MB.")

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from medreasoner_trainer.evaluation.words import PromptMode
 from napari_medreasoner.core.masks import PackedMask
 
-__all__ = ["METRICS", "PROMPT_MODES", "REASONER_FAILED", "SEGMENTER_FAILED", "Case", "PromptMode"]
-
-PromptMode = Literal["points", "box", "both"]
-"""What of the answer the segmenter is given."""
-
-PROMPT_MODES: Final[tuple[PromptMode, ...]] = ("points", "box", "both")
+__all__ = ["METRICS", "REASONER_FAILED", "SEGMENTER_FAILED", "Case"]
 
 METRICS: Final = ("iou", "pdice", "pdice_released", "dice_points", "dice_box", "dice_both")
 """The fields of a case that are scores."""

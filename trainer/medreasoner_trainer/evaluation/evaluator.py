@@ -13,12 +13,11 @@ from numpy.typing import NDArray
 
 from medreasoner_trainer.data.record import Record
 from medreasoner_trainer.evaluation.case import (
-    PROMPT_MODES,
     REASONER_FAILED,
     SEGMENTER_FAILED,
     Case,
-    PromptMode,
 )
+from medreasoner_trainer.evaluation.words import PROMPT_MODES, PromptMode
 from napari_medreasoner.core.errors import EngineError, MedReasonerError
 from napari_medreasoner.core.geometry import Prompts
 from napari_medreasoner.core.grounding import AnswerFault, Halves, format_answer, parse_halves

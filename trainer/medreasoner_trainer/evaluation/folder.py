@@ -7,19 +7,17 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from medreasoner_trainer.data.record import Problem
-from medreasoner_trainer.evaluation.case import Case, PromptMode
+from medreasoner_trainer.evaluation.case import Case
+from medreasoner_trainer.evaluation.words import PromptMode
 from napari_medreasoner.core.errors import ExportError, ReadError, SettingsError
 from napari_medreasoner.imaging.writers.atomic import make_folder, write_text
 
-__all__ = ["TRUE_PROMPTS", "RunConfig", "RunFolder"]
-
-TRUE_PROMPTS: Final = "true-prompts"
-"""In place of a reasoner: the records' own boxes and points."""
+__all__ = ["RunConfig", "RunFolder"]
 
 
 class RunConfig(BaseModel):

@@ -12,12 +12,13 @@ from typing import Final
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from medreasoner_trainer.data import DataSet, Record, open_data
-from medreasoner_trainer.evaluation.case import Case, PromptMode
+from medreasoner_trainer.evaluation.case import Case
 from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
 from medreasoner_trainer.evaluation.overlay import PREDICTED, TRUE, draw_case
 from medreasoner_trainer.evaluation.run import choose, fingerprint
 from medreasoner_trainer.evaluation.statistics import summary_of
 from medreasoner_trainer.evaluation.tables import TITLES, interval, name_of
+from medreasoner_trainer.evaluation.words import PromptMode
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.writers.atomic import write_text
 

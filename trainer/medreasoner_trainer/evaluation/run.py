@@ -21,8 +21,9 @@ from medreasoner_trainer.evaluation.evaluator import (
     Task,
     TrueAnswers,
 )
-from medreasoner_trainer.evaluation.folder import TRUE_PROMPTS, RunConfig, RunFolder
+from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
 from medreasoner_trainer.evaluation.statistics import Summary, summary_of
+from medreasoner_trainer.evaluation.words import TRUE_PROMPTS
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.prompts import BUILT_IN
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter

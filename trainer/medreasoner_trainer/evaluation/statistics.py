@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
-from medreasoner_trainer.evaluation.case import REASONER_FAILED, SEGMENTER_FAILED, Case, PromptMode
+from medreasoner_trainer.evaluation.case import REASONER_FAILED, SEGMENTER_FAILED, Case
 from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
+from medreasoner_trainer.evaluation.words import PromptMode
 from napari_medreasoner.core.errors import InputError
 
 __all__ = [

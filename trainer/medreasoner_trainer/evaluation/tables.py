@@ -10,13 +10,14 @@ from typing import Final
 
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from medreasoner_trainer.evaluation.folder import TRUE_PROMPTS, RunConfig, RunFolder
+from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
 from medreasoner_trainer.evaluation.statistics import (
     Comparison,
     Estimate,
     Summary,
     compare,
 )
+from medreasoner_trainer.evaluation.words import TRUE_PROMPTS
 
 __all__ = ["TITLES", "breakdown", "comparison", "interval", "name_of", "published_tables"]
 
