@@ -18,6 +18,7 @@ from napari_medreasoner.imaging.samples import sample_folder
 from napari_medreasoner.imaging.sandbox import process
 from napari_medreasoner.imaging.sandbox.spare import SPARE
 
+elsewhere: set[int] = set()
 PICTURE = sample_folder() / "fundus-optic-disc.png"
 
 
@@ -40,10 +41,21 @@ def the_pid() -> int:
     return child.pid
 
 
-def children() -> set[int]:
-    """All child processes of this one, the dead ones not yet waited for included."""
+def all_children() -> set[int]:
+    """Child processes of this one, the dead ones not yet waited for included."""
     tasks = Path("/proc/self/task").iterdir()
     return {int(pid) for task in tasks for pid in (task / "children").read_text().split()}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def others() -> None:
+    """Processes that tests before these left running, as multiprocessing's helpers."""
+    global elsewhere
+    elsewhere = all_children()
+
+
+def children() -> set[int]:
+    return all_children() - elsewhere
 
 
 def test_each_child_opens_one_file() -> None:
