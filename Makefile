@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: demo test lint types manifest pytest bench bench-embedded wheel clean
+.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded robustness eval-mini wheel clean
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -30,10 +30,31 @@ pytest: .venv/.test
 # Ratios against bare references in the same run; figures in benchmarks/README.md.
 bench: .venv/.test
 	$(XVFB) $(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/opening.py
+	$(BIN)/python benchmarks/rewards.py
 
 # Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
 bench-embedded: .venv/.test
 	$(BIN)/python benchmarks/embedded.py
+
+# Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
+robustness: .venv/.test
+	$(BIN)/python benchmarks/robustness.py
+
+# The floor that learned engines must beat, on the public test split; tables and report in out/.
+eval-mini: .venv/.test
+	@test -n "$(MEDREASONER_SHARED)" || \
+	  { echo "eval-mini is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini."; exit 0; }
+	@test -z "$(MEDREASONER_SHARED)" || $(MAKE) --no-print-directory .eval-mini
+
+MINI := $(MEDREASONER_SHARED)/data/umrg_mini
+.eval-mini:
+	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/prior
+	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/true-prompts \
+	  --crm true-prompts
+	$(BIN)/medreasoner-train tables out/eval/prior out/eval/true-prompts | tee out/eval/tables.md
+	$(BIN)/medreasoner-train report out/eval/prior
+	$(BIN)/medreasoner-train report out/eval/true-prompts
 
 wheel: .venv/.test
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

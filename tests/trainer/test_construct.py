@@ -79,8 +79,13 @@ def record_of(mask: np.ndarray, **fields: str) -> Record:
 
 def test_a_question_is_chosen_by_id_and_seed() -> None:
     record = record_of(ellipse(60, 40, 20, 20, 9, 5))
-    asked = {question_for(record, seed) for seed in range(200)}
-    assert asked == set(BANK["liver"].questions)
+    taught, kept = (
+        {question_for(record.model_copy(update={"split": split}), seed) for seed in range(200)}
+        for split in ("train", "test")
+    )
+    assert taught | kept == set(BANK["liver"].questions)
+    assert not taught & kept
+    assert len(kept) >= 3
     assert question_for(record, 5) == question_for(record.model_copy(), 5)
     several = {question_for(record.model_copy(update={"id": f"{i}"}), 5) for i in range(60)}
     assert len(several) > 5

@@ -6,7 +6,7 @@ import tomllib
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Annotated
+from typing import Annotated, Final
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
@@ -14,6 +14,8 @@ from medreasoner_trainer.construct.chance import chosen
 from medreasoner_trainer.data.record import Record
 
 __all__ = ["Bank", "load_bank", "question_for"]
+
+_HELD_OUT: Final = {"val", "test"}
 
 
 class Bank(BaseModel):
@@ -32,6 +34,11 @@ class Bank(BaseModel):
     never: tuple[str, ...]
     questions: Annotated[tuple[str, ...], Field(min_length=8)]
 
+    def for_split(self, split: str) -> tuple[str, ...]:
+        """Questions a split may use: training never sees every third, which the others get."""
+        held_out = split in _HELD_OUT
+        return tuple(q for i, q in enumerate(self.questions) if (i % 3 == 2) == held_out)
+
 
 @cache
 def load_bank() -> Mapping[str, Bank]:
@@ -44,6 +51,9 @@ def load_bank() -> Mapping[str, Bank]:
 
 
 def question_for(record: Record, seed: int) -> str:
-    """Choose a question by the record's id and the seed; empty for a category not in the bank."""
+    """Choose a question by the record's id and the seed; empty for a category not in the bank.
+
+    Records of the splits "val" and "test" get other questions than all others.
+    """
     bank = load_bank().get(record.category)
-    return chosen(bank.questions, seed, record.id) if bank else ""
+    return chosen(bank.for_split(record.split), seed, record.id) if bank else ""

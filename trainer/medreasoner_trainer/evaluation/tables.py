@@ -35,6 +35,7 @@ TITLES: Final = {
 
 _NEEDS_POINTS: Final = {"pdice", "pdice_released", "dice_points"}
 _NEEDS_BOX: Final = {"iou", "hit", "dice_box"}
+_OF_THE_REASONER: Final = {"iou", "hit", "pdice", "pdice_released", "refused"}
 _DASH: Final = "-"
 
 
@@ -136,6 +137,8 @@ def _own(summary: Summary, measure: str) -> str:
 
 def _given(summary: Summary, measure: str) -> bool:
     """Whether the model ever gave what the measure is of; the paper has a dash where not."""
+    if summary.configuration.crm == TRUE_PROMPTS and measure in _OF_THE_REASONER:
+        return False
     missing = (measure in _NEEDS_POINTS and not summary.points) or (
         measure in _NEEDS_BOX and not summary.boxes
     )
@@ -205,7 +208,7 @@ def _counts(summary: Summary) -> str:
         f"{group.segmenter_failed}; {summary.problems} records left out."
     )
     if config.crm == TRUE_PROMPTS:
-        text += " The prompts are the truth, so that IoU and pDice say nothing."
+        text += " The prompts are the truth, so there is no IoU and no pDice."
     return text
 
 
