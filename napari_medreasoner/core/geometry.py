@@ -230,6 +230,11 @@ class Grid:
             )
 
     @property
+    def affine_lps(self) -> NDArray[np.float64]:
+        """The affine in DICOM's patient space, towards Left, Posterior and Superior."""
+        return np.diag([-1.0, -1.0, 1.0, 1.0]) @ self.affine
+
+    @property
     def spacing(self) -> tuple[float, float, float]:
         """Distance in mm between neighbouring voxels along (slice, row, column)."""
         column, row, slice_ = np.linalg.norm(self.affine[:3, :3], axis=0)

@@ -27,7 +27,6 @@ from napari_medreasoner.imaging.writers.segment import Segment, Term
 __all__ = ["Geometry", "Report", "ReportedFinding", "write_report"]
 
 _NOTICE: Final = "Research use only; not for diagnosis."
-_TO_LPS: Final = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 _Matrix = tuple[tuple[float, ...], ...]
 
@@ -69,7 +68,7 @@ class Geometry(_Part):
             known=grid.known,
             spacing_mm=grid.spacing,
             affine_ras=_rows(grid.affine),
-            affine_lps=_rows(_TO_LPS @ grid.affine),
+            affine_lps=_rows(grid.affine_lps),
             file_axes=axis_letters(source.affine) if source else None,
         )
 
