@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
+from napari_medreasoner.core.geometry import Box, Point, Prompts
 from napari_medreasoner.core.grounding import format_answer
 from napari_medreasoner.core.protocol import EngineInfo
-from napari_medreasoner.engines.base import ReasonerInput, Segmentation
+from napari_medreasoner.engines.base import ReasonerInput, Segmentation, SliceMask, VolumeInput
 
 BOX = Box.from_corners(2, 3, 8, 9)
 POINTS = (Point(x=4, y=5), Point(x=6, y=7))
@@ -83,7 +83,7 @@ class FakeSegmenter:
         self._called("set_image")
         return image.shape[:2]
 
-    def segment(self, embedding: Any, prompts: Prompts) -> Segmentation:
+    def segment(self, embedding: Any, prompts: Prompts, previous: Any = None) -> Segmentation:
         self._called("segment")
         self.gate.wait(10)
         return Segmentation(self._filled(embedding, prompts), 0.75)
@@ -102,19 +102,11 @@ class FakeVolumeSegmenter(FakeSegmenter):
         super().__init__()
         self.volume: NDArray[np.uint8] | None = None
 
-    def segment_volume(
-        self,
-        volume: NDArray[np.uint8],
-        plane: SlicePlane,
-        prompts: Prompts,
-        spacing: tuple[float, float, float],
-    ) -> Segmentation:
-        self._called("segment_volume")
-        self.volume = volume
-        mask = np.zeros(volume.shape[:3], np.bool_)
-        cut = plane.cut(mask)
-        cut[:] = self._filled(cut.shape, prompts)
-        return Segmentation(mask, 0.5)
+    def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
+        self._called("propagate")
+        self.volume = np.stack(list(request.pictures))
+        shape = request.pictures[request.index].shape[:2]
+        yield SliceMask(request.index, self._filled(shape, request.prompts), 0.5)
 
 
 class NoisyReasoner(FakeReasoner):

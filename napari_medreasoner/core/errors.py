@@ -9,10 +9,13 @@
     │   ├── PromptError                              a box or point that cannot be used
     │   ├── QuestionError                            an empty or oversized question
     │   ├── TemplateError                            a prompt template file that is wrong
-    │   └── SettingsError                            a wrong option, token file or port
+    │   ├── SettingsError                            a wrong option, token file or port
+    │   ├── WeightsError                             a model's files are missing or damaged
+    │   └── ConsentError          HTTP 403           pictures would leave the machine unasked
     ├── AnswerError               exit 1             the model's text holds no usable answer
     ├── EngineError               exit 1             a reasoner or segmenter failed
-    │   └── MissingEngineError    exit 2, HTTP 422   unknown name, or its extra is not installed
+    │   ├── MissingEngineError    exit 2, HTTP 422   unknown name, or its extra is not installed
+    │   └── MemoryShortageError   HTTP 503           the GPU or machine has too little memory
     ├── ExportError               exit 1             a result could not be written
     └── BackendError              exit 1             the backend process or its wire
         ├── UnreachableError                         it does not answer, or died while answering
@@ -20,6 +23,7 @@
         ├── ForbiddenError        HTTP 403           foreign Host or Origin
         ├── UnknownImageError     HTTP 404           the image was never uploaded, or was evicted
         ├── TooLargeError         HTTP 413           the request is larger than the server takes
+        ├── BusyError             HTTP 429           too many requests are waiting
         └── ProtocolError         HTTP 400           client and server do not speak the same version
 
 The text of each is one sentence for the user: what happened, where, what to do.
@@ -32,12 +36,15 @@ from typing import ClassVar
 __all__ = [
     "AnswerError",
     "BackendError",
+    "BusyError",
+    "ConsentError",
     "EngineError",
     "ExportError",
     "ForbiddenError",
     "ImageError",
     "InputError",
     "MedReasonerError",
+    "MemoryShortageError",
     "MissingEngineError",
     "PromptError",
     "ProtocolError",
@@ -49,6 +56,7 @@ __all__ = [
     "UnauthorizedError",
     "UnknownImageError",
     "UnreachableError",
+    "WeightsError",
     "error_from_code",
 ]
 
@@ -115,6 +123,19 @@ class SettingsError(InputError):
     code = "bad_settings"
 
 
+class WeightsError(InputError):
+    """A model's files are missing, damaged, of another kind, or not safe to load."""
+
+    code = "bad_weights"
+
+
+class ConsentError(InputError):
+    """An engine would send pictures to another machine, and the user has not agreed."""
+
+    code = "no_consent"
+    http_status = 403
+
+
 class AnswerError(MedReasonerError):
     """The model's text holds no usable answer.
 
@@ -146,6 +167,13 @@ class MissingEngineError(EngineError):
     code = "missing_engine"
     exit_code = 2
     http_status = 422
+
+
+class MemoryShortageError(EngineError):
+    """An engine ran out of memory, and again after everything it could free was freed."""
+
+    code = "out_of_memory"
+    http_status = 503
 
 
 class ExportError(MedReasonerError):
@@ -193,6 +221,13 @@ class TooLargeError(BackendError):
 
     code = "too_large"
     http_status = 413
+
+
+class BusyError(BackendError):
+    """The server has as many requests waiting as it takes."""
+
+    code = "busy"
+    http_status = 429
 
 
 class ProtocolError(BackendError):

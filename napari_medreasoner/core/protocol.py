@@ -202,6 +202,13 @@ class EngineInfo(_Wire):
         What it sees of the intensities.
     volumes : bool
         Whether a segmenter can grow a mask through a volume.
+    prompts : tuple of str
+        What a segmenter takes; other prompts are refused by name.
+    leaves_machine : bool
+        Whether pictures are sent to another machine, which needs the user's consent.
+    weights : str
+        Which weights are loaded: hub id and revision, or folder name, and the first twelve
+        digits of their SHA-256; empty when there are none.
     """
 
     name: str
@@ -211,6 +218,13 @@ class EngineInfo(_Wire):
     coordinates: str
     input_window: str
     volumes: bool = False
+    prompts: tuple[Literal["box", "points", "negative points"], ...] = (
+        "box",
+        "points",
+        "negative points",
+    )
+    leaves_machine: bool = False
+    weights: str = ""
 
 
 class Health(_Wire):

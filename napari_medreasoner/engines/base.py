@@ -6,18 +6,26 @@ Engines are called from one thread for the life of the process.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medreasoner.core.geometry import Prompts, SlicePlane
+from napari_medreasoner.core.geometry import Prompts
 from napari_medreasoner.core.prompts import Message
 from napari_medreasoner.core.protocol import EngineInfo
 
-__all__ = ["Reasoner", "ReasonerInput", "Segmentation", "Segmenter", "VolumeSegmenter"]
+__all__ = [
+    "Reasoner",
+    "ReasonerInput",
+    "Segmentation",
+    "Segmenter",
+    "SliceMask",
+    "VolumeInput",
+    "VolumeSegmenter",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,10 +52,62 @@ class ReasonerInput:
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
-    """A mask of the shape of the slice or volume, and a confidence from 0 to 1."""
+    """What a segmenter made of one picture.
+
+    Attributes
+    ----------
+    mask : ndarray of bool, shape (row, column)
+        The target.
+    score : float
+        Confidence, 0 to 1.
+    state : Any
+        What the next `segment` on the same embedding may take as `previous` (low-resolution
+        logits, for the SAM family); None when the segmenter has no use for it.
+    """
 
     mask: NDArray[np.bool_]
     score: float
+    state: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class SliceMask:
+    """The mask of one slice of a volume, with its index and a confidence from 0 to 1."""
+
+    index: int
+    mask: NDArray[np.bool_]
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeInput:
+    """A structure prompted on one slice, to be followed through the stack of slices.
+
+    Attributes
+    ----------
+    pictures : sequence of ndarray of uint8, each of shape (row, column, 3)
+        The slices as displayed; each is made when it is asked for, so keep only a few.
+    index : int
+        The slice the prompts were given on.
+    prompts : Prompts
+        Pixels of that slice; may be empty when there is a mask.
+    along : float
+        Millimetres between slices.
+    across : tuple of float
+        Millimetres between rows and between columns.
+    span : range
+        Slices that may be visited, step 1; holds `index`.
+    mask : ndarray of bool, shape (row, column), or None
+        The mask of that slice, where the user has drawn or corrected it; it is taken as it is.
+    """
+
+    pictures: Sequence[NDArray[np.uint8]]
+    index: int
+    prompts: Prompts
+    along: float
+    across: tuple[float, float]
+    span: range
+    mask: NDArray[np.bool_] | None = None
 
 
 @runtime_checkable
@@ -77,36 +137,40 @@ class Segmenter(Protocol):
         ----------
         image : ndarray of uint8, shape (row, column, 3)
             The picture as displayed.
+
+        Returns
+        -------
+        Any
+            The embedding. Its attribute `nbytes`, if it has one, is what a cache counts.
         """
         ...
 
-    def segment(self, embedding: Any, prompts: Prompts) -> Segmentation:
-        """Turn prompts (already clipped to the image) into a mask of shape (row, column)."""
+    def segment(self, embedding: Any, prompts: Prompts, previous: Any = None) -> Segmentation:
+        """Turn prompts (already clipped to the image) into a mask.
+
+        Parameters
+        ----------
+        embedding : Any
+            From `set_image`.
+        prompts : Prompts
+            All that are set now, not only the newest.
+        previous : Any
+            `Segmentation.state` of the mask these prompts correct; None starts afresh.
+        """
         ...
 
 
 @runtime_checkable
 class VolumeSegmenter(Segmenter, Protocol):
-    """A segmenter that can also grow the mask of one slice through a volume."""
+    """A segmenter that can also follow the mask of one slice through a volume."""
 
-    def segment_volume(
-        self,
-        volume: NDArray[np.uint8],
-        plane: SlicePlane,
-        prompts: Prompts,
-        spacing: tuple[float, float, float],
-    ) -> Segmentation:
-        """Segment the structure prompted on one slice in the whole volume.
+    def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
+        """Follow a structure slice by slice; closing the iterator stops the work.
 
-        Parameters
-        ----------
-        volume : ndarray of uint8, shape (slice, row, column) or (slice, row, column, 3)
-            As displayed.
-        plane : SlicePlane
-            Where the prompts were given.
-        prompts : Prompts
-            Pixels of that slice.
-        spacing : tuple of float
-            Millimetres along (slice, row, column).
+        Yields
+        ------
+        SliceMask
+            First that of the prompted slice, then neighbours outwards, one way after the
+            other; a slice where the structure has ended is not yielded, nor any beyond it.
         """
         ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from time import perf_counter
@@ -30,6 +30,7 @@ from napari_medreasoner.engines.base import (
     ReasonerInput,
     Segmentation,
     Segmenter,
+    VolumeInput,
     VolumeSegmenter,
 )
 from napari_medreasoner.engines.grounder import Grounder
@@ -180,11 +181,37 @@ class Workbench:
         window = request.image.window
         if window is None and image.dtype != np.uint8:
             window = auto_window(prompted)
-        result = self._segmenter.segment_volume(
-            np.stack([to_uint8(plate, window) for plate in image]),
-            plane,
-            request.prompts.clipped(width, height),
-            request.image.spacing,
+        along, *across = (
+            request.image.spacing[plane.axis],
+            *np.delete(request.image.spacing, plane.axis),
         )
-        _check_shape(result, image.shape[:3])
-        return result
+        given = VolumeInput(
+            pictures=_Pictures(image, plane.axis, window),
+            index=plane.index,
+            prompts=request.prompts.clipped(width, height),
+            along=along,
+            across=(across[0], across[1]),
+            span=range(image.shape[plane.axis]),
+        )
+        whole = np.zeros(image.shape[:3], np.bool_)
+        slices = np.moveaxis(whole, plane.axis, 0)
+        score = 0.0
+        for one in self._segmenter.propagate(given):
+            _check_shape(Segmentation(one.mask, one.score), (height, width))
+            slices[one.index] = one.mask
+            score = one.score if one.index == plane.index else score
+        return Segmentation(whole, score)
+
+
+class _Pictures(Sequence[NDArray[np.uint8]]):
+    """The slices of a volume along an axis as displayed, each made when it is asked for."""
+
+    def __init__(self, volume: NDArray[Any], axis: int, window: tuple[float, float] | None) -> None:
+        self._slices = np.moveaxis(volume, axis, 0)
+        self._window = window
+
+    def __len__(self) -> int:
+        return len(self._slices)
+
+    def __getitem__(self, index: Any) -> Any:
+        return to_rgb(to_uint8(self._slices[index], self._window))

@@ -6,11 +6,16 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from napari_medreasoner.core.errors import ImageError, PromptError
-from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
+from napari_medreasoner.core.errors import PromptError
+from napari_medreasoner.core.geometry import Box, Point, Prompts
 from napari_medreasoner.core.masks import key_points_of_mask
 from napari_medreasoner.core.metrics import dice
-from napari_medreasoner.engines.base import Segmentation, VolumeSegmenter
+from napari_medreasoner.engines.base import (
+    Segmentation,
+    SliceMask,
+    VolumeInput,
+    VolumeSegmenter,
+)
 from napari_medreasoner.engines.embedded.classical import ClassicalSegmenter
 
 BOX = Box.from_corners(50, 40, 110, 100)
@@ -145,48 +150,79 @@ def ball() -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
     return np.clip(np.where(truth, 170, 80) + noise, 0, 255).astype(np.uint8), truth
 
 
+def grown(
+    segmenter: ClassicalSegmenter,
+    volume: NDArray[np.uint8],
+    index: int,
+    prompts: Prompts,
+    spacing: tuple[float, float, float] = (2.0, 1.0, 1.0),
+    span: range | None = None,
+    mask: NDArray[np.bool_] | None = None,
+) -> dict[int, SliceMask]:
+    """What `propagate` yields along the first axis, by slice."""
+    pictures = volume if volume.ndim == 4 else np.repeat(volume[..., None], 3, axis=-1)
+    request = VolumeInput(
+        pictures=list(pictures),
+        index=index,
+        prompts=prompts,
+        along=spacing[0],
+        across=spacing[1:],
+        span=range(len(volume)) if span is None else span,
+        mask=mask,
+    )
+    return {one.index: one for one in segmenter.propagate(request)}
+
+
+def stacked(found: dict[int, SliceMask], shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    whole = np.zeros(shape, np.bool_)
+    for one in found.values():
+        whole[one.index] = one.mask
+    return whole
+
+
 @pytest.mark.parametrize(
-    ("plane", "box"),
+    ("axis", "index", "box"),
     [
-        (SlicePlane(axis=0, index=12), Box.from_corners(13, 15, 44, 46)),
-        (SlicePlane(axis=1, index=30), Box.from_corners(13, 4, 44, 20)),
-        (SlicePlane(axis=2, index=28), Box.from_corners(15, 4, 46, 20)),
+        (0, 12, Box.from_corners(13, 15, 44, 46)),
+        (1, 30, Box.from_corners(13, 4, 44, 20)),
+        (2, 28, Box.from_corners(15, 4, 46, 20)),
     ],
 )
 def test_a_slice_grows_through_the_volume(
-    segmenter: ClassicalSegmenter, plane: SlicePlane, box: Box
+    segmenter: ClassicalSegmenter, axis: int, index: int, box: Box
 ) -> None:
-    volume, truth = ball()
-    prompts = Prompts(box=box)
-    found = segmenter.segment_volume(volume, plane, prompts, (2.0, 1.0, 1.0))
-    flat = np.repeat(plane.cut(volume)[..., None], 3, axis=-1)
-    expected = segmenter.segment(segmenter.set_image(flat), prompts)
-    np.testing.assert_array_equal(plane.cut(found.mask), expected.mask)
-    assert dice(found.mask, truth) > 0.8
-    assert 0 <= found.score <= expected.score
+    volume, truth = (np.moveaxis(array, axis, 0) for array in ball())
+    along, *across = (2.0, *(1.0, 1.0)) if axis == 0 else (1.0, 2.0, 1.0)
+    found = grown(segmenter, volume, index, Prompts(box=box), (along, across[0], across[1]))
+    flat = np.repeat(volume[index][..., None], 3, axis=-1)
+    expected = segmenter.segment(segmenter.set_image(flat), Prompts(box=box))
+    assert next(iter(found)) == index
+    np.testing.assert_array_equal(found[index].mask, expected.mask)
+    assert dice(stacked(found, truth.shape), truth) > 0.8
+    assert all(0 <= one.score <= 1 for one in found.values())
 
 
 def test_a_colour_volume_and_a_flat_one(segmenter: ClassicalSegmenter) -> None:
-    plane, prompts = SlicePlane(index=2), Prompts(box=Box.from_corners(5, 5, 25, 25))
     flat = np.full((5, 30, 30, 3), 40, np.uint8)
-    found = segmenter.segment_volume(flat, plane, prompts, (1.0, 1.0, 1.0))
-    assert found.mask.shape == (5, 30, 30)
-    assert found.mask[2].any()
+    found = grown(segmenter, flat, 2, Prompts(box=Box.from_corners(5, 5, 25, 25)))
+    assert found[2].mask.any()
 
 
 def test_a_structure_ends_where_it_ends(segmenter: ClassicalSegmenter) -> None:
     volume, truth = ball()
-    box = Box.from_corners(13, 15, 44, 46)
-    plane = SlicePlane(axis=0, index=12)
-    found = segmenter.segment_volume(volume, plane, Prompts(box=box), (2.0, 1.0, 1.0))
-    assert not found.mask[[0, 1, 2, 22, 23]].any()
-    assert found.mask[truth.any(axis=(1, 2))].any(axis=(1, 2)).sum() >= 11
+    found = grown(segmenter, volume, 12, Prompts(box=Box.from_corners(13, 15, 44, 46)))
+    assert not {0, 1, 2, 22, 23} & set(found)
+    assert stacked(found, truth.shape)[truth.any(axis=(1, 2))].any(axis=(1, 2)).sum() >= 11
+
+
+def test_it_stays_in_its_span_and_takes_a_drawn_mask(segmenter: ClassicalSegmenter) -> None:
+    volume, truth = ball()
+    found = grown(segmenter, volume, 12, Prompts(), span=range(10, 14), mask=truth[12])
+    assert set(found) == {10, 11, 12, 13}
+    np.testing.assert_array_equal(found[12].mask, truth[12])
+    assert grown(segmenter, volume, 12, Prompts(), mask=np.zeros_like(truth[12])).keys() == {12}
 
 
 def test_refuses_what_is_not_there(segmenter: ClassicalSegmenter) -> None:
-    volume = np.zeros((5, 30, 30), np.uint8)
-    prompts = Prompts(box=Box.from_corners(5, 5, 25, 25))
-    with pytest.raises(ImageError, match="Slice 9"):
-        segmenter.segment_volume(volume, SlicePlane(index=9), prompts, (1.0, 1.0, 1.0))
     with pytest.raises(PromptError, match="no box"):
-        segmenter.segment_volume(volume, SlicePlane(index=2), Prompts(), (1.0, 1.0, 1.0))
+        grown(segmenter, np.zeros((5, 30, 30), np.uint8), 2, Prompts())

@@ -14,16 +14,17 @@ are worth on it.
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from napari_medreasoner.core.geometry import Box, Point, Prompts, SlicePlane
+from napari_medreasoner.core.geometry import Box, Point, Prompts
 from napari_medreasoner.core.masks import largest_component
 from napari_medreasoner.core.protocol import EngineInfo
-from napari_medreasoner.engines.base import Segmentation
+from napari_medreasoner.engines.base import Segmentation, SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import Crop, extent_of
 from napari_medreasoner.engines.embedded.propagation import propagate
 from napari_medreasoner.engines.embedded.walker import (
@@ -79,7 +80,9 @@ class ClassicalSegmenter:
         """Return the picture itself: all the work depends on the prompts."""
         return image
 
-    def segment(self, embedding: NDArray[np.uint8], prompts: Prompts) -> Segmentation:
+    def segment(
+        self, embedding: NDArray[np.uint8], prompts: Prompts, previous: Any = None
+    ) -> Segmentation:
         """Segment one picture.
 
         With a box the mask stays inside it, except where a positive point lies outside.
@@ -90,6 +93,8 @@ class ClassicalSegmenter:
             From `set_image`.
         prompts : Prompts
             A box or a positive point at least.
+        previous : None
+            Not used: every mask is made of the prompts alone.
 
         Returns
         -------
@@ -113,43 +118,26 @@ class ClassicalSegmenter:
             mask[np.unravel_index(int(whole.argmax()), whole.shape)] = True
         return Segmentation(mask, float(np.abs(2 * share[allowed] - 1).mean()))
 
-    def segment_volume(
-        self,
-        volume: NDArray[np.uint8],
-        plane: SlicePlane,
-        prompts: Prompts,
-        spacing: tuple[float, float, float],
-    ) -> Segmentation:
+    def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
         """Segment the prompted slice, then follow its mask from slice to slice.
 
-        On the prompted slice the mask is that of `segment`.
-
-        Parameters
-        ----------
-        volume : ndarray of uint8, shape (slice, row, column) or (slice, row, column, 3)
-            As displayed.
-        plane : SlicePlane
-            Where the prompts were given.
-        prompts : Prompts
-            Pixels of that slice.
-        spacing : tuple of float
-            Millimetres along (slice, row, column).
+        On the prompted slice the mask is that of `segment`, or the one given.
 
         Raises
         ------
-        ImageError
-            When there is no such slice.
         PromptError
             As for `segment`.
         """
-        plane.selector(volume.shape)
-        slices = np.moveaxis(volume, plane.axis, 0)
-        if slices.ndim == 3:
-            slices = np.broadcast_to(slices[..., None], (*slices.shape, 3))
-        flat = self.segment(slices[plane.index], prompts)
-        along, *across = (spacing[plane.axis], *np.delete(spacing, plane.axis))
-        mask = propagate(slices, plane.index, flat.mask, along, (across[0], across[1]))
-        return Segmentation(np.moveaxis(mask, 0, plane.axis), flat.score)
+        first = self._first(request)
+        yield first
+        yield from propagate(request, first)
+
+    def _first(self, request: VolumeInput) -> SliceMask:
+        """Mask and score of the prompted slice."""
+        if request.mask is not None:
+            return SliceMask(request.index, request.mask, 1.0)
+        found = self.segment(request.pictures[request.index], request.prompts)
+        return SliceMask(request.index, found.mask, found.score)
 
 
 def _stretched(prompts: Prompts, width: int, height: int) -> Box:

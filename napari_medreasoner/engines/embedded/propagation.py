@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_medreasoner.core.masks import box_of_mask, largest_component
+from napari_medreasoner.engines.base import SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import Crop
 from napari_medreasoner.engines.embedded.walker import (
     Bools,
@@ -42,58 +44,56 @@ _DEPTH: Final = 1.2
 """It is followed this many longer box sides in either direction, in millimetres."""
 
 
-def propagate(
-    slices: NDArray[np.uint8],
-    index: int,
-    mask: Bools,
-    along: float,
-    across: tuple[float, float],
-) -> Bools:
-    """Mask of every slice, from the mask of one.
+def propagate(request: VolumeInput, first: SliceMask) -> Iterator[SliceMask]:
+    """Masks of further slices, from the mask of one.
 
     Each slice's outline is expected near the last one, and its grey levels like those inside
     the masks of the last and of the first slice; the random walker settles the rest.
 
     Parameters
     ----------
-    slices : ndarray of uint8, shape (slice, row, column, 3)
-        As displayed.
-    index : int
-        The slice whose mask is known.
-    mask : ndarray of bool, shape (row, column)
-        Not empty.
-    along : float
-        Millimetres between slices.
-    across : tuple of float
-        Millimetres between rows and between columns.
+    request : VolumeInput
+        Slices, spacing and span.
+    first : SliceMask
+        The mask that is known.
 
-    Returns
-    -------
-    ndarray of bool, shape (slice, row, column)
+    Yields
+    ------
+    SliceMask
+        Upwards to where the structure ends, then downwards; without the first one. The score
+        is the mean of |2p - 1| over the mask.
     """
-    box = box_of_mask(mask)
-    reach = _DEPTH * max(box.height * across[0], box.width * across[1]) / along
-    first, last = max(index - int(reach), 0), min(index + int(reach), len(slices) - 1)
-    whole = np.zeros(slices.shape[:3], np.bool_)
-    whole[index] = mask
-    for way in (range(index + 1, last + 1), range(index - 1, first - 1, -1)):
-        _sweep(slices, whole, index, way)
-    return whole
+    if not first.mask.any():
+        return
+    box = box_of_mask(first.mask)
+    longer = max(box.height * request.across[0], box.width * request.across[1])
+    reach = int(_DEPTH * longer / request.along)
+    index, span = first.index, request.span
+    above = range(index + 1, min(index + reach + 1, span.stop))
+    below = range(index - 1, max(index - reach, span.start) - 1, -1)
+    for way in (above, below):
+        yield from _sweep(request.pictures, first, way)
 
 
-def _sweep(slices: NDArray[np.uint8], whole: Bools, index: int, way: range) -> None:
-    """Fill in one slice after the other, until the structure ends."""
-    smallest = max(_LAST * int(whole[index].sum()), 4)
+def _sweep(
+    pictures: Sequence[NDArray[np.uint8]], first: SliceMask, way: range
+) -> Iterator[SliceMask]:
+    """One slice after the other, until the structure ends."""
+    smallest = max(_LAST * int(first.mask.sum()), 4)
+    origin = last = (pictures[first.index], first.mask)
     for here in way:
-        known = [(slices[place], whole[place]) for place in (here - way.step, index)]
-        followed = _follow(slices[here], known)
-        if followed.sum() < smallest:
+        picture = pictures[here]
+        mask, score = _follow(picture, [last, origin])
+        if mask.sum() < smallest:
             return
-        whole[here] = followed
+        yield SliceMask(here, mask, score)
+        last = (picture, mask)
 
 
-def _follow(picture: NDArray[np.uint8], known: list[tuple[NDArray[np.uint8], Bools]]) -> Bools:
-    """Mask of a slice, from the pictures and masks of the last and of the first slice."""
+def _follow(
+    picture: NDArray[np.uint8], known: list[tuple[NDArray[np.uint8], Bools]]
+) -> tuple[Bools, float]:
+    """Mask of a slice and its score, from picture and mask of the last and the first slice."""
     last = known[0][1]
     height, width = last.shape
     crop = Crop.around(box_of_mask(last), width, height, _MARGIN, _SIDE)
@@ -110,7 +110,9 @@ def _follow(picture: NDArray[np.uint8], known: list[tuple[NDArray[np.uint8], Boo
     far = outside > _REACH
     share[far] = 0
     whole = crop.put(walked(values[0], share, nothing, far), (height, width))
-    return largest_component(np.asarray(ndimage.binary_fill_holes(whole > 0.5)))
+    mask = largest_component(np.asarray(ndimage.binary_fill_holes(whole > 0.5)))
+    sure = np.abs(2 * whole[mask] - 1)
+    return mask, float(sure.mean()) if sure.size else 0.0
 
 
 def _distance(mask: Bools) -> Floats:
