@@ -20,7 +20,7 @@ from napari_medreasoner.gui.preview import Preview
 from napari_medreasoner.gui.session import Session
 from napari_medreasoner.gui.target import ImageSource
 from napari_medreasoner.gui.telling import sentence_of
-from napari_medreasoner.imaging import warm_up
+from napari_medreasoner.imaging import cool_down, warm_up
 
 __all__ = ["Workspace"]
 
@@ -109,4 +109,8 @@ class Workspace:
         self.view.close()
         for key in (_UNDO, _REDO):
             self._viewer.bind_key(key, None)
-        self._loop.stop(self.controller.close(), _STOP_SECONDS)
+        self._loop.stop(self._end(), _STOP_SECONDS)
+
+    async def _end(self) -> None:
+        await asyncio.to_thread(cool_down)
+        await self.controller.close()

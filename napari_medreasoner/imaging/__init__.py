@@ -8,7 +8,12 @@ from typing import TYPE_CHECKING, Any, Final
 if TYPE_CHECKING:
     from napari_medreasoner.imaging.readers.parts import Part, list_parts
     from napari_medreasoner.imaging.readers.reader import read_image
-    from napari_medreasoner.imaging.sandbox import list_parts_sandboxed, read_sandboxed, warm_up
+    from napari_medreasoner.imaging.sandbox import (
+        cool_down,
+        list_parts_sandboxed,
+        read_sandboxed,
+        warm_up,
+    )
     from napari_medreasoner.imaging.volume import Volume
     from napari_medreasoner.imaging.writers.formats import write_image, write_segments
     from napari_medreasoner.imaging.writers.segment import Segment
@@ -17,6 +22,7 @@ __all__ = [
     "Part",
     "Segment",
     "Volume",
+    "cool_down",
     "list_parts",
     "list_parts_sandboxed",
     "read_image",
@@ -32,6 +38,7 @@ _HOMES: Final = {
     "read_image": "readers.reader",
     "list_parts_sandboxed": "sandbox",
     "read_sandboxed": "sandbox",
+    "cool_down": "sandbox",
     "warm_up": "sandbox",
     "Volume": "volume",
     "write_image": "writers.formats",

@@ -6,6 +6,7 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 
 from napari_medreasoner.gui.widget import MedReasonerWidget
+from napari_medreasoner.imaging.sandbox.spare import SPARE
 from tests.gui.doubles import FakeServer
 
 SCREEN = sys.platform != "linux" or bool({"DISPLAY", "WAYLAND_DISPLAY"} & set(os.environ))
@@ -39,3 +40,4 @@ def docked(viewer, server):
     yield widget
     widget.close_workspace()
     QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert SPARE.take() is None  # the reader's child ends with the plugin

@@ -6,12 +6,13 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_medreasoner.imaging.sandbox.parent import (
+        cool_down,
         list_parts_sandboxed,
         read_sandboxed,
         warm_up,
     )
 
-__all__ = ["list_parts_sandboxed", "read_sandboxed", "warm_up"]
+__all__ = ["cool_down", "list_parts_sandboxed", "read_sandboxed", "warm_up"]
 
 
 def __getattr__(name: str) -> Any:

@@ -38,7 +38,7 @@ from napari_medreasoner.imaging.volume import Volume
 if sys.platform == "linux":
     import fcntl
 
-__all__ = ["list_parts_sandboxed", "read_sandboxed", "warm_up"]
+__all__ = ["cool_down", "list_parts_sandboxed", "read_sandboxed", "warm_up"]
 
 _GIB: Final = 2**30
 _ANSWER_BYTES: Final = 2**23
@@ -57,6 +57,11 @@ def warm_up() -> None:
     memory; returns at once. It opens one file, as any child does, and ends with this process.
     """
     SPARE.warm_up()
+
+
+def cool_down() -> None:
+    """Have no child wait any more: `warm_up` taken back."""
+    SPARE.cool_down()
 
 
 def read_sandboxed(
