@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded robustness eval-mini wheel clean
+.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded robustness hardening eval-mini wheel clean
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -40,6 +40,10 @@ bench-embedded: .venv/.test
 # Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
 robustness: .venv/.test
 	$(BIN)/python benchmarks/robustness.py
+
+# What a server withstands: gates, canaries, 50 clients, kills, slow clients, schemathesis, soak.
+hardening: .venv/.test
+	$(BIN)/python benchmarks/hardening
 
 # The floor that learned engines must beat, on the public test split; tables and report in out/.
 eval-mini: .venv/.test
