@@ -11,6 +11,7 @@ from napari_medreasoner.cli.convert import convert
 from napari_medreasoner.cli.demo import demo
 from napari_medreasoner.cli.doctor import doctor, install_system
 from napari_medreasoner.cli.inspect import inspect
+from napari_medreasoner.cli.models import models
 from napari_medreasoner.cli.serve import serve
 from napari_medreasoner.core.errors import MedReasonerError
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 for command in (demo, ask, inspect, convert, serve, doctor, install_system):
     app.command()(command)
+app.add_typer(models, name="models")
 
 
 def main() -> None:

@@ -1,82 +1,193 @@
 """Engine names to engines; third parties add theirs through entry points.
 
-An entry point in the group `napari_medreasoner.reasoners` or
-`napari_medreasoner.segmenters` names a class or function that takes no argument and
-returns the engine::
+A name is, in this order:
 
-    [project.entry-points."napari_medreasoner.segmenters"]
-    my-asm = "my_package.engine:MySegmenter"
+1. an entry point in the group `napari_medreasoner.reasoners` or
+   `napari_medreasoner.segmenters`: a class or function that takes no argument and returns the
+   engine::
 
-The project's own engines are registered the same way. An engine is imported only when it
-is asked for.
+       [project.entry-points."napari_medreasoner.segmenters"]
+       my-asm = "my_package.engine:MySegmenter"
+
+2. a model of the catalogue (`engines/models/catalogue.toml`), read from its folder;
+3. the path of a folder with a model in transformers' layout.
+
+The project's own weightless engines are entry points too. An engine is imported only when it is
+asked for.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any, Final
 
-from napari_medreasoner.core.errors import MissingEngineError
+from napari_medreasoner.core.errors import MissingEngineError, WeightsError
 from napari_medreasoner.engines.base import Reasoner, Segmenter
+from napari_medreasoner.engines.models.card import ModelCard
+from napari_medreasoner.engines.models.catalogue import catalogue, close_matches
+from napari_medreasoner.engines.models.folder import Manifest, models_folder, require_folder
+from napari_medreasoner.engines.options import EngineOptions
 
 __all__ = ["create_reasoner", "create_segmenter", "reasoner_names", "segmenter_names"]
 
-_REASONERS: Final = "napari_medreasoner.reasoners"
-_SEGMENTERS: Final = "napari_medreasoner.segmenters"
+_GROUPS: Final = {
+    "crm": "napari_medreasoner.reasoners",
+    "asm": "napari_medreasoner.segmenters",
+}
+_TITLES: Final = {"crm": "reasoner", "asm": "segmenter"}
+
+_VLM: Final = "napari_medreasoner.engines.reasoners.transformers_vlm:load"
+_LOADERS: Final[Mapping[str, str]] = {
+    "qwen2_5_vl": _VLM,
+    "qwen2_vl": _VLM,
+    "internvl": _VLM,
+    "gemma3": _VLM,
+    "llava_next": _VLM,
+    "openai": "napari_medreasoner.engines.reasoners.openai_api:load",
+    "sam2": "napari_medreasoner.engines.segmenters.sam2:load",
+    "sam2-reference": "napari_medreasoner.engines.segmenters.sam2_reference:load",
+    "sam": "napari_medreasoner.engines.segmenters.medsam:load",
+    "sam-med2d": "napari_medreasoner.engines.segmenters.sam_med2d:load",
+}
+"""Family to what is called with card, folder and options."""
+
+_WITHOUT_FOLDER: Final = ("openai",)
+
+_MODEL_TYPES: Final[Mapping[str, tuple[str, str]]] = {
+    "qwen2_5_vl": ("crm", "qwen2_5_vl"),
+    "qwen2_vl": ("crm", "qwen2_vl"),
+    "internvl": ("crm", "internvl"),
+    "gemma3": ("crm", "gemma3"),
+    "llava_next": ("crm", "llava_next"),
+    "sam2_video": ("asm", "sam2"),
+    "sam": ("asm", "sam"),
+}
+"""`model_type` in a folder's config.json to role and family."""
+
+
+def _names(role: str) -> tuple[str, ...]:
+    cards = {name for name, card in catalogue().items() if card.role == role}
+    return tuple(sorted(cards | set(entry_points(group=_GROUPS[role]).names)))
 
 
 def reasoner_names() -> tuple[str, ...]:
     """Names that `create_reasoner` knows, sorted."""
-    return tuple(sorted(entry_points(group=_REASONERS).names))
+    return _names("crm")
 
 
 def segmenter_names() -> tuple[str, ...]:
     """Names that `create_segmenter` knows, sorted."""
-    return tuple(sorted(entry_points(group=_SEGMENTERS).names))
+    return _names("asm")
 
 
-def _load(entry: EntryPoint) -> Any:
+def _missing(name: str, error: ImportError, extra: str) -> MissingEngineError:
+    return MissingEngineError(
+        f'The engine "{name}" needs a package that is not installed ({error}); install the '
+        f"extra that brings it, e.g. pip install 'napari-medreasoner[{extra}]'."
+    )
+
+
+def _of_entry(entry: EntryPoint) -> Any:
     try:
-        return entry.load()
+        return entry.load()()
     except ImportError as error:
-        raise MissingEngineError(
-            f'The engine "{entry.name}" needs a package that is not installed ({error}); '
-            "install the extra that brings it, e.g. pip install 'napari-medreasoner[backend]'."
+        raise _missing(entry.name, error, "backend") from error
+
+
+def _of_card(card: ModelCard, folder: Path, options: EngineOptions) -> Any:
+    module, function = _LOADERS[card.family].split(":")
+    try:
+        load = getattr(import_module(module), function)
+    except ImportError as error:
+        extra = "api" if card.family in _WITHOUT_FOLDER else "models"
+        raise _missing(card.name, error, extra) from error
+    return load(card, folder, options)
+
+
+def _card_of_folder(role: str, folder: Path) -> ModelCard:
+    """Describe a folder of the user's own by its configuration."""
+    try:
+        kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
+        found, family = _MODEL_TYPES[kind]
+    except OSError as error:
+        raise WeightsError(f"{folder} holds no config.json and so no model to load.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise WeightsError(
+            f"{folder} holds no model that can be loaded by its path; config.json must name one "
+            f"of: {', '.join(_MODEL_TYPES)}."
         ) from error
+    if found != role:
+        raise MissingEngineError(
+            f"The model in {folder} is a {_TITLES[found]}, not a {_TITLES[role]}; choose another."
+        )
+    manifest = Manifest.read(folder)
+    coordinates = manifest.coordinates if manifest else None
+    standard = "resized pixels" if kind == "qwen2_5_vl" else "norm1000"
+    return ModelCard(
+        name=role,
+        title=folder.name,
+        role=found,
+        family=family,
+        description="A model from a folder of this machine.",
+        coordinates=(coordinates or standard) if role == "crm" else "none",
+        answers="box and points" if role == "crm" else "mask",
+    )
 
 
-def _create(group: str, kind: str, name: str) -> Any:
-    found = entry_points(group=group, name=name)
-    if not found:
-        known = ", ".join(sorted(entry_points(group=group).names))
-        raise MissingEngineError(f'There is no {kind} named "{name}"; choose one of: {known}.')
-    return _load(next(iter(found)))()
+def _create(role: str, name: str, options: EngineOptions) -> Any:
+    for entry in entry_points(group=_GROUPS[role], name=name):
+        return _of_entry(entry)
+    card = catalogue().get(name)
+    if card is not None and card.role == role:
+        if card.family in _WITHOUT_FOLDER:
+            return _of_card(card, models_folder(options.models), options)
+        return _of_card(card, require_folder(card, options.models), options)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return _of_card(_card_of_folder(role, folder), folder, options)
+    raise MissingEngineError(
+        f'There is no {_TITLES[role]} named "{name}", nor a folder; '
+        f"{close_matches(name, _names(role))}"
+    )
 
 
-def create_reasoner(name: str) -> Reasoner:
-    """Build a reasoner (CRM) by name.
+def create_reasoner(name: str, options: EngineOptions | None = None) -> Reasoner:
+    """Build a reasoner (CRM) by name or path.
+
+    Parameters
+    ----------
+    name : str
+        See the module.
+    options : EngineOptions, optional
+        For engines that load weights or call a server.
 
     Raises
     ------
     MissingEngineError
         When the name is unknown, a package it needs is missing, or what its entry point
         names is not a reasoner.
+    WeightsError
+        When its files are missing, damaged or unsafe.
     """
-    engine = _create(_REASONERS, "reasoner", name)
+    engine = _create("crm", name, options or EngineOptions())
     if not isinstance(engine, Reasoner):
         raise MissingEngineError(f'The entry point "{name}" does not give a reasoner; fix it.')
     return engine
 
 
-def create_segmenter(name: str) -> Segmenter:
-    """Build a segmenter (ASM) by name.
+def create_segmenter(name: str, options: EngineOptions | None = None) -> Segmenter:
+    """Build a segmenter (ASM) by name or path.
 
     Raises
     ------
-    MissingEngineError
+    MissingEngineError, WeightsError
         As for `create_reasoner`.
     """
-    engine = _create(_SEGMENTERS, "segmenter", name)
+    engine = _create("asm", name, options or EngineOptions())
     if not isinstance(engine, Segmenter):
         raise MissingEngineError(f'The entry point "{name}" does not give a segmenter; fix it.')
     return engine
