@@ -79,7 +79,13 @@ clean:
 	-$(BIN)/medreasoner install-system
 	touch $@
 
-.venv/.test: .venv/.python pyproject.toml constraints.txt
+# torch first and alone: sam2 is built against it, and it decides which torchvision is understood.
+.venv/.test: .venv/.python pyproject.toml constraints.txt tests/environment/torchvision_on_cpu.py
+	$(INSTALL) torch setuptools wheel
 	$(INSTALL) --editable '.[test]'
+	SAM2_BUILD_CUDA=0 $(INSTALL) --no-build-isolation sam2
+	$(BIN)/python -c "import pathlib, sysconfig; \
+	  site = pathlib.Path(sysconfig.get_path('purelib')); \
+	  (site / 'test_environment.pth').write_text('$(CURDIR)/tests/environment\nimport torchvision_on_cpu\n')"
 	$(BIN)/medreasoner install-system
 	touch $@ .venv/.demo

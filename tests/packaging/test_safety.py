@@ -1,4 +1,4 @@
-"""No code of the product unpickles, or unpacks an archive, outside the one module that is checked."""
+"""No code of the product unpickles or unpacks anything, but for the one module that is checked."""
 
 import re
 from pathlib import Path
