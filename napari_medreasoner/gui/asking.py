@@ -28,11 +28,11 @@ from napari_medreasoner.gui.background import Job, Runner
 from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.session import Ending, MaskStack, Session
 from napari_medreasoner.gui.target import ImageSource, Target
+from napari_medreasoner.gui.telling import waiting_for
 
 __all__ = ["Asking"]
 
 _STAGES: Final = {
-    "waiting": "Waiting for the model…",
     "reasoning": "Reasoning…",
     "segmenting": "Segmenting…",
 }
@@ -138,7 +138,7 @@ class Asking:
         case = self._cases.of(target.source)
         document = case.document
         if isinstance(event, StatusEvent):
-            self._session.status = _STAGES[event.stage]
+            self._session.status = _STAGES.get(event.stage) or waiting_for(event.ahead)
         elif isinstance(event, ThinkEvent):
             self._cases.put(case, replace(document, trace=document.trace + event.text))
         elif isinstance(event, AnswerEvent):
@@ -154,7 +154,14 @@ class Asking:
         prompts = Prompts(box=event.box, points=event.points)
         mask = MaskStack(case.source.shape)
         changed = replace(
-            case.document, prompts=prompts, plane=plane, mask=mask, score=None, stale=True
+            case.document,
+            prompts=prompts,
+            plane=plane,
+            mask=mask,
+            score=None,
+            stale=True,
+            painted=None,
+            doubtful=(),
         )
         self._cases.put(case, changed)
         self._show_prompts(case.source, prompts, plane)

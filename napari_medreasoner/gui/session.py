@@ -84,6 +84,10 @@ class Document:
         Nobody drew, moved or painted anything since the models answered.
     stale : bool
         The prompts changed and their mask has not arrived.
+    painted : SlicePlane or None
+        The slice whose mask the user drew on last; growth starts from there.
+    doubtful : tuple of SlicePlane
+        Slices of the last growth that the segmenter was least sure of.
     """
 
     mask: MaskStack
@@ -97,6 +101,8 @@ class Document:
     algorithm: str = ""
     automatic: bool = False
     stale: bool = False
+    painted: SlicePlane | None = None
+    doubtful: tuple[SlicePlane, ...] = ()
 
 
 @dataclass
