@@ -14,6 +14,8 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QDialog, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_medreasoner.client.launcher import LocalServer
+from napari_medreasoner.core.errors import MedReasonerError
+from napari_medreasoner.core.geometry import SlicePlane
 from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
 from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
@@ -94,7 +96,8 @@ class MedReasonerWidget(QWidget):
         question.modality.currentIndexChanged.connect(self._show_window)
         correction.drawing.connect(self._start_drawing)
         correction.flipped.connect(view.flip_selected)
-        correction.grown.connect(controller.grow)
+        correction.grown.connect(lambda: controller.grow(correction.span()))
+        correction.checked.connect(self._check_next)
         correction.undone.connect(controller.undo)
         correction.redone.connect(controller.redo)
         correction.exported.connect(self._export)
@@ -159,7 +162,7 @@ class MedReasonerWidget(QWidget):
             self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
         if notes.slice_index is not None:
-            show_slice(self._viewer, image, notes.slice_index)
+            show_slice(self._viewer, image, SlicePlane(axis=0, index=notes.slice_index))
 
     # --- the user's actions -----------------------------------------------------------------
 
@@ -177,6 +180,19 @@ class MedReasonerWidget(QWidget):
             view.start_box()
         else:
             view.start_points(positive=what == "positive")
+
+    def _check_next(self) -> None:
+        """Turn to the doubtful slice after the one on show, or to the first."""
+        document, image = self.workspace.session.document, self._images.value
+        if document is None or image is None or not document.doubtful:
+            return
+        try:
+            shown = self.workspace.view.shown().plane
+        except MedReasonerError:  # no slice on show; any is the next
+            shown = None
+        here = -1 if shown is None else shown.index
+        later = [plane for plane in document.doubtful if plane.index > here]
+        show_slice(self._viewer, image, (later or list(document.doubtful))[0])
 
     def _export(self) -> None:
         target = self.workspace.controller.finding()
@@ -261,7 +277,14 @@ class MedReasonerWidget(QWidget):
         panel.redo.setEnabled(session.can_redo)
         panel.export.setEnabled(document is not None and not document.mask.is_empty)
         volume = document is not None and len(document.mask.shape) == 3
-        panel.grow.setEnabled(volume and document is not None and not document.prompts.is_empty)
+        panel.grow.setEnabled(volume and _can_grow(document))
+        plane = document.plane if document is not None and volume else None
+        panel.show_slices(document.mask.shape[plane.axis] if document and plane else 0)
+        panel.show_doubtful(len(document.doubtful) if document else 0)
+
+
+def _can_grow(document: Document | None) -> bool:
+    return document is not None and (document.painted is not None or not document.prompts.is_empty)
 
 
 def _answer_line(document: Document) -> str:
