@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
 from functools import partial
 from types import TracebackType
@@ -22,6 +22,7 @@ from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.client.upload import chunks, compressed
 from napari_medreasoner.client.wire import INTERRUPTED, error_of_reply, wire_errors
 from napari_medreasoner.core.errors import (
+    MedReasonerError,
     ProtocolError,
     SettingsError,
     UnknownImageError,
@@ -64,6 +65,7 @@ M = TypeVar("M", bound=BaseModel)
 _LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CONNECT_SECONDS: Final = 5.0
 _QUICK_SECONDS: Final = 10.0
+_GOODBYE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 30.0  # many times the server's keep-alive comments
 _SEGMENT_SECONDS: Final = 120.0
 _UPLOAD_SECONDS: Final = 600.0
@@ -129,6 +131,7 @@ class Client:
                 "http://127.0.0.1:8765 and the token is plain text."
             ) from error
 
+        self._used = False
         # On this machine copying is quicker than compressing.
         self._compress = self._http.base_url.host not in _LOOPBACK
 
@@ -144,7 +147,10 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; running requests fail."""
+        """Close the connections; running requests fail, and the server forgets the images."""
+        if self._used:
+            with suppress(MedReasonerError):  # a server that cannot hear it forgets by itself
+                await self.end_lease()
         await self._http.aclose()
 
     async def renew_lease(self) -> None:
@@ -153,7 +159,7 @@ class Client:
 
     async def end_lease(self) -> None:
         """Have the server forget this client's images."""
-        await self._request("DELETE", LEASE)
+        await self._request("DELETE", LEASE, timeout=httpx.Timeout(_GOODBYE_SECONDS))
 
     async def health(self) -> Health:
         """Ask whether the server is up and speaks the same protocol.
@@ -318,6 +324,7 @@ class Client:
 
     async def _upload(self, image: UploadImage) -> None:
         header = await asyncio.to_thread(lambda: image.header)
+        self._used = True
         await self._request(
             "PUT",
             f"{IMAGES}/{image.sha256}",

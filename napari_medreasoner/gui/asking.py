@@ -30,12 +30,21 @@ from napari_medreasoner.gui.session import Ending, MaskStack, Session
 from napari_medreasoner.gui.target import ImageSource, Target
 from napari_medreasoner.gui.telling import waiting_for
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "Question"]
 
 _STAGES: Final = {
     "reasoning": "Reasoning…",
     "segmenting": "Segmenting…",
 }
+
+
+class Question(NamedTuple):
+    """What is asked: text, kind of image, prompt template, and whether pictures may leave."""
+
+    text: str
+    modality: str = ""
+    template: PromptTemplate | None = None
+    consent: bool = False
 
 
 class _Mask(NamedTuple):
@@ -83,15 +92,19 @@ class Asking:
         self._job: Job | None = None
         self._unanswered: Case | None = None
 
-    def start(
-        self, target: Target, question: str, modality: str, template: PromptTemplate | None
-    ) -> None:
+    def start(self, target: Target, question: Question) -> None:
         """Ask; the old prompts and mask stay until an answer replaces them."""
         case = self._cases.of(target.source)
         self._cases.record(case)
         self._cases.put(
             case,
-            replace(case.document, question=question, modality=modality, trace="", ending=""),
+            replace(
+                case.document,
+                question=question.text,
+                modality=question.modality,
+                trace="",
+                ending="",
+            ),
         )
         self._session.error = ""
         self._session.status = "Asking…"
@@ -100,7 +113,7 @@ class Asking:
         self._number += 1
         number = self._number
         self._job = self._runner.submit(
-            self._stream(number, target, question, modality, template),
+            self._stream(number, target, question),
             lambda _: self._ended(number, None),
             lambda error: self._ended(number, error),
         )
@@ -114,18 +127,17 @@ class Asking:
         self._end_trace("stopped")
         self._session.asking = False
 
-    async def _stream(
-        self,
-        number: int,
-        target: Target,
-        question: str,
-        modality: str,
-        template: PromptTemplate | None,
-    ) -> None:
+    async def _stream(self, number: int, target: Target, question: Question) -> None:
         async with self._backend.client() as client:
             engines = await self._backend.engines(client)
             picture = await asyncio.to_thread(target.picture)
-            events = client.ask(picture, question, modality=modality, template=template)
+            events = client.ask(
+                picture,
+                question.text,
+                modality=question.modality,
+                template=question.template,
+                consent=question.consent,
+            )
             async for event in events:
                 mask = None
                 if isinstance(event, MaskEvent):

@@ -24,8 +24,8 @@ from napari_medreasoner.core.errors import MedReasonerError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
-from napari_medreasoner.gui.asking import Asking
-from napari_medreasoner.gui.backend import LOST, Backend, Server
+from napari_medreasoner.gui.asking import Asking, Question
+from napari_medreasoner.gui.backend import LOST, Backend, Engines, Server
 from napari_medreasoner.gui.background import Runner
 from napari_medreasoner.gui.canvas import MaskCanvas
 from napari_medreasoner.gui.cases import Case, Cases
@@ -33,7 +33,7 @@ from napari_medreasoner.gui.coordinates import slice_shape
 from napari_medreasoner.gui.exporting import Naming, export
 from napari_medreasoner.gui.growing import Growing, Seed
 from napari_medreasoner.gui.newest import NewestWins
-from napari_medreasoner.gui.segmenting import Segmented, Wanted, segment
+from napari_medreasoner.gui.segmenting import Segmented, Wanted, only_clicks_added, segment
 from napari_medreasoner.gui.session import BackendState, Document, Session
 from napari_medreasoner.gui.target import ImageSource, Target
 from napari_medreasoner.gui.telling import sentence_of
@@ -82,6 +82,11 @@ class Controller:
         Runs everything that takes time.
     server : Server
         Local backend process, not started yet.
+
+    Attributes
+    ----------
+    consent : bool
+        The user has agreed that pictures are sent to models on other machines.
     """
 
     def __init__(self, session: Session, view: View, runner: Runner, server: Server) -> None:
@@ -89,8 +94,11 @@ class Controller:
         self._view = view
         self._runner = runner
         self._backend = Backend(
-            server, lambda state: runner.deliver(partial(self._on_backend, state))
+            server,
+            lambda state: runner.deliver(partial(self._on_backend, state)),
+            lambda engines: runner.deliver(partial(self._on_engines, engines)),
         )
+        self.consent = False
         self._cases = Cases(session, self._new_canvas)
         self._asking = Asking(
             self._cases, session, runner, self._backend, view.show_prompts, self._say
@@ -131,7 +139,7 @@ class Controller:
             return
         self.choose(target.source)
         self._supersede()
-        self._asking.start(target, asked, modality, template)
+        self._asking.start(target, Question(asked, modality, template, self.consent))
 
     def stop(self) -> None:
         """Stop asking and segmenting at once; what has arrived stays."""
@@ -170,7 +178,7 @@ class Controller:
                 self._supersede()
                 self._cases.record(case)
                 self._dragging = True
-            refine = _only_clicks_added(case.document, prompts, plane)
+            refine = only_clicks_added(case.document, prompts, plane)
             changed = replace(
                 case.document,
                 prompts=prompts,
@@ -364,6 +372,13 @@ class Controller:
         """Read a prompt template file."""
         self._runner.submit(asyncio.to_thread(PromptTemplate.from_file, path), on_loaded, self._say)
 
+    def use_backend(self, server: Server) -> None:
+        """Turn to another server; the one in use ends, and everything made with it stays."""
+        self._supersede()
+        self.session.error = ""
+        self.session.engines = ""
+        self._runner.submit(self._backend.use(server), lambda _: self._go_on(), self._say)
+
     def restart_backend(self) -> None:
         """Start the backend again and go on where it left off."""
         self._supersede()
@@ -389,14 +404,9 @@ class Controller:
         elif state == "lost":
             self.session.error = LOST
 
+    def _on_engines(self, engines: Engines) -> None:
+        self.session.engines = engines.in_words
+
     def _say(self, error: BaseException) -> None:
         """Tell the user in one sentence."""
         self.session.error = sentence_of(error)
-
-
-def _only_clicks_added(before: Document, prompts: Prompts, plane: SlicePlane | None) -> bool:
-    """Whether the mask on show belongs to the same prompts but for new clicks."""
-    if before.stale or before.plane != plane or before.prompts.box != prompts.box:
-        return False
-    known = len(before.prompts.points)
-    return len(prompts.points) > known and prompts.points[:known] == before.prompts.points

@@ -256,10 +256,14 @@ class StatusPanel(QWidget):
     """What is going on, what went wrong, and the way to restart the backend."""
 
     restarted = Signal()
+    changing = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.status = _line()
+        self.engines = _line()
+        self.engines.setStyleSheet("color: gray;")
+        self.change = _button("Backend…", "Choose models and where they run.", self.changing.emit)
         self.latency = _line()
         self.latency.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.error = _line()
@@ -269,11 +273,15 @@ class StatusPanel(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.status, 1)
         row.addWidget(self.latency)
+        of_backend = QHBoxLayout()
+        of_backend.addWidget(self.engines, 1)
+        of_backend.addWidget(self.change)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 0, 4, 0)
         layout.addWidget(self.error)
         layout.addWidget(self.restart)
         layout.addLayout(row)
+        layout.addLayout(of_backend)
 
 
 def _picture() -> QLabel:

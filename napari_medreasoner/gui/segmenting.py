@@ -9,12 +9,13 @@ from time import perf_counter
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.gui.backend import Backend
+from napari_medreasoner.gui.session import Document
 from napari_medreasoner.gui.target import Target
 
-__all__ = ["Segmented", "Wanted", "segment"]
+__all__ = ["Segmented", "Wanted", "only_clicks_added", "segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,3 +54,11 @@ async def segment(backend: Backend, wanted: Wanted) -> Segmented:
         algorithm = (await backend.engines(client)).of_mask
     packed = await asyncio.to_thread(PackedMask.pack, reply.mask)
     return Segmented(reply.mask, packed, reply.score, milliseconds, algorithm)
+
+
+def only_clicks_added(before: Document, prompts: Prompts, plane: SlicePlane | None) -> bool:
+    """Whether the mask on show belongs to the same prompts but for new clicks."""
+    if before.stale or before.plane != plane or before.prompts.box != prompts.box:
+        return False
+    known = len(before.prompts.points)
+    return len(prompts.points) > known and prompts.points[:known] == before.prompts.points

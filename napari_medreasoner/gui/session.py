@@ -120,7 +120,9 @@ class Session:
     asking, segmenting : bool
         Whether a question or a correction is under way.
     backend : str
-        Whether the local server is off, starting, ready or lost.
+        Whether the server is off, starting, ready or lost.
+    engines : str
+        What the server runs, and where; empty while that is not known.
     latency_ms : float or None
         Of the last answer or correction.
     can_undo, can_redo : bool
@@ -135,6 +137,7 @@ class Session:
     asking: bool = False
     segmenting: bool = False
     backend: BackendState = "off"
+    engines: str = ""
     latency_ms: float | None = None
     can_undo: bool = False
     can_redo: bool = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
@@ -18,6 +19,7 @@ from napari_medreasoner.core.errors import MedReasonerError
 from napari_medreasoner.core.geometry import SlicePlane
 from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
+from napari_medreasoner.gui.backend_dialog import BackendChoice, BackendDialog, server_of
 from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
 from napari_medreasoner.gui.exporting import DICOM_SEG, Naming, kinds_for
 from napari_medreasoner.gui.images import (
@@ -58,6 +60,7 @@ class MedReasonerWidget(QWidget):
         self._viewer = napari_viewer
         self._templates = dict(BUILT_IN)
         self._begun: WeakSet[Image] = WeakSet()
+        self._choice = BackendChoice()
         self.workspace = Workspace(napari_viewer, server or LocalServer())
         view = self.workspace.view
         self._images: Any = ComboBox(nullable=True, choices=lambda _: view.images())
@@ -102,6 +105,7 @@ class MedReasonerWidget(QWidget):
         correction.redone.connect(controller.redo)
         correction.exported.connect(self._export)
         self.status_panel.restarted.connect(controller.restart_backend)
+        self.status_panel.changing.connect(self._choose_backend)
         self._images.changed.connect(view.choose)
         view.listed.connect(self._refresh_images)
         view.chosen.connect(self._on_chosen)
@@ -115,6 +119,7 @@ class MedReasonerWidget(QWidget):
         events.error.connect(self._show_error)
         events.backend.connect(self._show_backend)
         events.latency_ms.connect(self._show_latency)
+        events.engines.connect(self._show_engines)
         for signal in (events.asking, events.segmenting, events.can_undo, events.can_redo):
             signal.connect(self._enable)
         self._enable()
@@ -207,6 +212,15 @@ class MedReasonerWidget(QWidget):
             naming = dialog.naming()
         self.workspace.controller.export(path, naming)
 
+    def _choose_backend(self) -> None:
+        dialog = BackendDialog(self._choice, self)
+        if dialog.exec() != QDialog.DialogCode.Accepted:
+            return
+        before, self._choice = self._choice, dialog.choice()
+        self.workspace.controller.consent = self._choice.consent
+        if replace(self._choice, consent=before.consent) != before:
+            self.workspace.controller.use_backend(server_of(self._choice))
+
     def _on_window(self, _index: int) -> None:
         name = self.question_panel.preset.currentData()
         if name is not None:
@@ -263,6 +277,9 @@ class MedReasonerWidget(QWidget):
 
     def _show_backend(self, state: BackendState) -> None:
         self.status_panel.restart.setVisible(state == "lost")
+
+    def _show_engines(self, engines: str) -> None:
+        self.status_panel.engines.setText(engines)
 
     def _show_latency(self, milliseconds: float | None) -> None:
         text = "" if milliseconds is None else f"{milliseconds:.0f} ms"

@@ -114,7 +114,13 @@ async def test_asking_uploads_the_image_once(backend, picture):
             assert isinstance(events[-1], DoneEvent)
             assert events[-2].mask.unpack().shape == (20, 30)
 
-    assert backend.seen == [("POST", "ask"), ("PUT", "images"), ("POST", "ask"), ("POST", "ask")]
+    assert backend.seen == [
+        ("POST", "ask"),
+        ("PUT", "images"),
+        ("POST", "ask"),
+        ("POST", "ask"),
+        ("DELETE", "lease"),
+    ]
 
 
 async def test_segmenting_uploads_the_image_once(backend):
@@ -130,7 +136,7 @@ async def test_segmenting_uploads_the_image_once(backend):
     (found,) = (event for event in grown if isinstance(event, SliceEvent))
     assert (found.index, int(found.mask.unpack().sum())) == (1, BOX.area)
     assert backend.seen[:3] == [("POST", "segment"), ("PUT", "images"), ("POST", "segment")]
-    assert backend.seen[3:] == [("POST", "propagate")]
+    assert backend.seen[3:] == [("POST", "propagate"), ("DELETE", "lease")]
 
 
 async def test_a_lease_ends_with_the_client_and_its_images_with_it(backend, picture):
@@ -166,8 +172,8 @@ async def test_a_large_image_arrives_whole(backend):
     picture = Picture(UploadImage(volume), SlicePlane(axis=1, index=7))
     async with backend.client() as client:
         await client.segment(picture, PROMPTS)
+        kept = backend.app.state.backend.images.get(picture.image.sha256)
 
-    kept = backend.app.state.backend.images.get(picture.image.sha256)
     np.testing.assert_array_equal(kept, volume)
 
 

@@ -135,6 +135,7 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.consents: list[bool] = []
         self.wanted: list[tuple[Prompts, str]] = []
         self.grown: list[Any] = []
         self.ended: set[int] = set()
@@ -193,9 +194,16 @@ class FakeClient:
         yield PropagatedEvent(slices=span[1] - span[0] + 1, milliseconds=3)
 
     async def ask(
-        self, picture: Any, question: str, *, modality: str = "", template: Any = None
+        self,
+        picture: Any,
+        question: str,
+        *,
+        modality: str = "",
+        template: Any = None,
+        consent: bool = False,
     ) -> AsyncIterator[Event]:
         self.asked.append((question, modality))
+        self.consents.append(consent)
         script = answer_script(picture.shape, "I ", "see.") if self.script is None else self.script
         for item in script:
             if isinstance(item, asyncio.Event):

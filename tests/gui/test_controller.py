@@ -480,3 +480,31 @@ def test_the_controller_needs_no_qt():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_another_backend_is_turned_to_and_everything_made_stays(volume):
+    volume.ask()
+    before = volume.document
+    other = FakeServer()
+    volume.controller.consent = True
+    volume.controller.use_backend(other)
+    volume.settle()
+    assert volume.server.stops == 1
+    assert other.running
+    assert volume.session.engines == "seer + cutter · cpu"
+    assert volume.document == before
+    volume.ask()
+    assert other.fake.consents == [True]
+    assert volume.client.consents == [False]
+
+
+def test_a_backend_that_cannot_be_reached_is_told_and_can_be_changed(volume):
+    volume.ask()
+    other = FakeServer()
+    other.fault = UnreachableError("Nobody answers.")
+    volume.controller.use_backend(other)
+    volume.settle()
+    assert volume.session.error == "Nobody answers."
+    volume.controller.use_backend(FakeServer())
+    volume.settle()
+    assert volume.session.backend == "ready"
