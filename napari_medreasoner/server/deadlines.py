@@ -8,6 +8,7 @@ where the bytes arrive.
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -23,8 +24,12 @@ _BODY_SECONDS: Final = 10.0
 _BODY_BYTES: Final = 2**17
 """In every period of a body this many bytes must arrive, or its end: 13 kB a second."""
 
-_UNREAD_SECONDS: Final = 20.0
+_UNREAD_SECONDS: Final = 10.0
 """How long a reply may wait for a client that does not read."""
+
+_SEND_BYTES: Final = 2**16
+"""Of the kernel's buffer: left to itself it takes megabytes before a client that does not read
+is noticed. Replies are small, and uploads go the other way."""
 
 
 class _Alarm:
@@ -61,6 +66,8 @@ class DeadlineProtocol(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        raw: socket.socket = transport.get_extra_info("socket")
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         self._headers_due.set(_HEADER_SECONDS)
 
     def connection_lost(self, exc: Exception | None) -> None:
