@@ -150,7 +150,7 @@ def test_asking_keeps_what_is_there(tmp_path: Path) -> None:
     lines[0] |= {"question": "Mine?", "trace": "My reasoning."}
     lines[2] |= {"category": "unheard of"}
     write_lines(tmp_path / "in", lines)
-    first, second, third = ask_records(open_data(tmp_path / "in"), seed=1)
+    first, second, third = ask_records(open_data(tmp_path / "in"), seed=1).records
     assert (first.question, first.trace) == ("Mine?", "My reasoning.")
     assert second.question in BANK["liver"].questions
     assert third.question == ""
