@@ -30,9 +30,12 @@ def kinds(folder: Path) -> Counter[str]:
 
 def test_a_clean_set_with_two_records_of_one_image(tmp_path: Path) -> None:
     lines = write_set(tmp_path, 3)
-    lines.append(lines[0] | {"id": "again"})
+    lines.append(lines[0] | {"id": "again", "question": "Where is bile made?"})
     write_lines(tmp_path, lines)
     assert not kinds(tmp_path)
+    lines.append(lines[0] | {"id": "and again"})
+    write_lines(tmp_path, lines)
+    assert kinds(tmp_path) == {"same target and question twice": 1}
 
 
 @pytest.mark.parametrize(
