@@ -132,6 +132,14 @@ def test_an_apology_with_an_answer_is_an_answer(tasks: list[Task]) -> None:
     assert (case.refused, case.parsed, case.iou) == (False, True, 1)
 
 
+def test_a_picture_with_several_targets_is_embedded_once(tasks: list[Task]) -> None:
+    segmenter = FakeSegmenter()
+    twice = [task for task in tasks for _ in range(2)]
+    cases = Evaluator(TrueAnswers(), segmenter).evaluate(twice)
+    assert segmenter.calls.count("set_image") == len(tasks)
+    assert [case.dice_box for case in cases[::2]] == [case.dice_box for case in cases[1::2]]
+
+
 def test_true_prompts_score_the_segmenter_alone(tasks: list[Task]) -> None:
     segmenter = ClassicalSegmenter()
     for task, case in zip(tasks, Evaluator(TrueAnswers(), segmenter).evaluate(tasks), strict=True):

@@ -159,6 +159,7 @@ class Evaluator:
     answerer: Answerer
     segmenter: Segmenter
     prompt_mode: PromptMode = "both"
+    _embedded: _Embedded = field(default_factory=lambda: _Embedded(), init=False, repr=False)
 
     def evaluate(self, tasks: Sequence[Task]) -> list[Case]:
         """Score tasks, in order; a fault of an engine is a case that says so, not an error."""
@@ -208,7 +209,7 @@ class Evaluator:
         if not wanted:
             return
         try:
-            embedding = self.segmenter.set_image(task.image)
+            embedding = self._embedded.by(self.segmenter, task.image)
         except Exception as error:
             logger.exception("the segmenter failed on the image of %s", task.record.id)
             result.faults.append(_told("segmenter", error))
@@ -234,6 +235,19 @@ def _halves(text: str, width: int, height: int) -> Halves:
     if not words:
         return halves
     return Halves(error=AnswerError(words[:_KEPT_WORDS], fault=AnswerFault.REFUSED.value))
+
+
+class _Embedded:
+    """The last picture a segmenter was given; records of one picture mostly follow each other."""
+
+    def __init__(self) -> None:
+        self._image: NDArray[np.uint8] | None = None
+        self._embedding: Any = None
+
+    def by(self, segmenter: Segmenter, image: NDArray[np.uint8]) -> Any:
+        if self._image is None or not np.array_equal(self._image, image):
+            self._embedding, self._image = segmenter.set_image(image), image
+        return self._embedding
 
 
 @dataclass

@@ -223,6 +223,8 @@ def _counts(summary: Summary) -> str:
 def comparison(first: RunFolder, second: RunFolder) -> str:
     """The second run against the first, case by case, as Markdown.
 
+    Where one was given the truth as prompts, only what the segmenters made of them is compared.
+
     Raises
     ------
     ReadError
@@ -232,7 +234,12 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
     """
     a, b = first.config(), second.config()
     found = compare(first.cases(), second.cases(), (a.prompt_mode, b.prompt_mode), b.seed)
-    rows = [_compared(TITLES[measure], result) for measure, result in found.items()]
+    left_out = _OF_THE_REASONER if TRUE_PROMPTS in (a.crm, b.crm) else set()
+    rows = [
+        _compared(TITLES[measure], result)
+        for measure, result in found.items()
+        if measure not in left_out
+    ]
     shared = next(iter(found.values())).n
     title = (
         f"{name_of(b)} ({second.path.name}) minus {name_of(a)} ({first.path.name}), "
