@@ -52,7 +52,9 @@ eval-mini: .venv/.test
 	@test -z "$(MEDREASONER_SHARED)" || $(MAKE) --no-print-directory .eval-mini
 
 MINI := $(MEDREASONER_SHARED)/data/umrg_mini
+# From the start: a finished run would be gone on with, and show what the code was.
 .eval-mini:
+	rm -rf out/eval
 	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/prior
 	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/true-prompts \
 	  --crm true-prompts
