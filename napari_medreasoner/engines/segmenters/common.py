@@ -1,0 +1,191 @@
+"""What the engines of the SAM family share: coordinates, embeddings, masks and how they load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from napari_medreasoner.core.errors import WeightsError
+from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.core.protocol import EngineInfo
+from napari_medreasoner.engines.models.card import ModelCard
+from napari_medreasoner.engines.models.folder import Manifest
+from napari_medreasoner.engines.models.weights import origin_of
+
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "Embedding",
+    "box_corners",
+    "clicks",
+    "enlarged",
+    "info_of",
+    "load_checked",
+    "require_keys",
+    "weights_file",
+]
+
+IMAGENET_MEAN: Final = (0.485, 0.456, 0.406)
+IMAGENET_STD: Final = (0.229, 0.224, 0.225)
+"""Of the channels red, green and blue, on a scale from 0 to 1."""
+
+PromptKind = Literal["box", "points", "negative points"]
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What a picture's encoder made of it.
+
+    Attributes
+    ----------
+    features : tuple of Tensor
+        On the engine's device; coarsest last.
+    size : tuple of int
+        Rows and columns of the picture.
+    """
+
+    features: tuple[torch.Tensor, ...]
+    size: tuple[int, int]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the features, which is what a cache counts."""
+        return sum(feature.nbytes for feature in self.features)
+
+
+def clicks(prompts: Prompts, size: tuple[int, int], side: int) -> NDArray[np.float32]:
+    """Points in the model's square, of shape (point, 2) and order (x, y).
+
+    The square's coordinates are the picture's, scaled; the models add half a pixel of their own.
+    """
+    scale = np.array([side / size[1], side / size[0]])
+    found = np.array([(point.x, point.y) for point in prompts.points], np.float64)
+    return np.asarray(found.reshape(-1, 2) * scale, np.float32)
+
+
+def box_corners(prompts: Prompts, size: tuple[int, int], side: int) -> NDArray[np.float32] | None:
+    """First and last pixel of the box in the model's square, of shape (2, 2) and order (x, y).
+
+    The models were trained with boxes that end on the last pixel; ours end behind it.
+    """
+    if prompts.box is None:
+        return None
+    x1, y1, x2, y2 = prompts.box.corners
+    scale = np.array([side / size[1], side / size[0]])
+    return np.asarray(np.array([(x1, y1), (x2 - 1, y2 - 1)]) * scale, np.float32)
+
+
+def enlarged(logits: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Logits of shape (row, column) in the picture's own size, in float32."""
+    whole = functional.interpolate(
+        logits[None, None].float(), size, mode="bilinear", align_corners=False
+    )
+    return whole[0, 0]
+
+
+def info_of(
+    card: ModelCard,
+    weights: str,
+    window: str,
+    *,
+    volumes: bool = False,
+    prompts: tuple[PromptKind, ...] = ("box", "points", "negative points"),
+) -> EngineInfo:
+    """Describe an engine from its model's card."""
+    return EngineInfo(
+        name=card.name,
+        title=card.title,
+        description=card.description,
+        licence=card.licence,
+        coordinates="pixels of the given picture, boxes max-exclusive",
+        input_window=window,
+        volumes=volumes,
+        prompts=prompts,
+        weights=weights,
+    )
+
+
+def weights_file(folder: Path, names: Iterable[str]) -> Path:
+    """The first of these files that a model's folder holds.
+
+    Raises
+    ------
+    WeightsError
+        When it holds none.
+    """
+    names = tuple(names)
+    for name in names:
+        if (folder / name).is_file():
+            return folder / name
+    raise WeightsError(f"{folder} holds none of {', '.join(names)}; check the model's folder.")
+
+
+def origin_in(folder: Path, path: Path) -> str:
+    """`origin_of` a file, by the manifest of its folder if there is one."""
+    manifest = Manifest.read(folder)
+    return (
+        origin_of(manifest.repository, manifest.revision, path)
+        if manifest
+        else origin_of("", "", path)
+    )
+
+
+def require_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+    """Refuse weights that do not fit a model, by the names of some of them.
+
+    Raises
+    ------
+    WeightsError
+        When anything is missing or left over.
+    """
+    faults = [
+        f"{verb} {', '.join(found[:3])}" + (f" and {len(found) - 3} more" if found[3:] else "")
+        for verb, found in (("lacks", sorted(missing)), ("has no place for", sorted(unexpected)))
+        if found
+    ]
+    if faults:
+        raise WeightsError(
+            f"{path} is not this model: it {' and '.join(faults)}; check which model the file is."
+        )
+
+
+def load_checked(
+    kind: Any, path: Path, *, config: Any = None, tensors: Mapping[str, Any] | None = None
+) -> Any:
+    """Load a model of transformers, in float32, whole or not at all.
+
+    Parameters
+    ----------
+    kind : type
+        A class with `from_pretrained`.
+    path : Path
+        Folder in transformers' layout, which was checked; or, with `tensors`, the file they came
+        from, named in errors.
+    config, tensors
+        Configuration and weights, when they do not come from a folder.
+
+    Raises
+    ------
+    WeightsError
+        When a tensor is missing, left over or of another shape.
+    """
+    model, report = kind.from_pretrained(
+        None if tensors else path,
+        config=config,
+        state_dict=tensors,
+        dtype=torch.float32,
+        local_files_only=True,
+        use_safetensors=True,
+        ignore_mismatched_sizes=True,
+        output_loading_info=True,
+    )
+    wrong = {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}
+    require_keys(path, report["missing_keys"] | wrong, report["unexpected_keys"] | wrong)
+    return model.eval()
