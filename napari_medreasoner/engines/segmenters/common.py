@@ -28,7 +28,8 @@ __all__ = [
     "enlarged",
     "info_of",
     "load_checked",
-    "require_keys",
+    "origin_in",
+    "require_fit",
     "weights_file",
 ]
 
@@ -137,22 +138,40 @@ def origin_in(folder: Path, path: Path) -> str:
     )
 
 
-def require_keys(path: Path, missing: Iterable[str], unexpected: Iterable[str]) -> None:
+def require_fit(
+    path: Path, wanted: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]
+) -> None:
     """Refuse weights that do not fit a model, by the names of some of them.
 
     Raises
     ------
     WeightsError
-        When anything is missing or left over.
+        When a tensor is missing, left over or of another shape.
     """
-    faults = [
-        f"{verb} {', '.join(found[:3])}" + (f" and {len(found) - 3} more" if found[3:] else "")
-        for verb, found in (("lacks", sorted(missing)), ("has no place for", sorted(unexpected)))
-        if found
-    ]
-    if faults:
+    _require(
+        path,
+        {
+            "lacks": wanted.keys() - found.keys(),
+            "has no place for": found.keys() - wanted.keys(),
+            "has another shape of": {
+                name
+                for name in wanted.keys() & found.keys()
+                if wanted[name].shape != found[name].shape
+            },
+        },
+    )
+
+
+def _require(path: Path, faults: Mapping[str, Iterable[str]]) -> None:
+    """Raise with up to three names for each fault."""
+    told = []
+    for fault, names in faults.items():
+        if listed := sorted(names):
+            more = f" and {len(listed) - 3} more" if len(listed) > 3 else ""
+            told.append(f"{fault} {', '.join(listed[:3])}{more}")
+    if told:
         raise WeightsError(
-            f"{path} is not this model: it {' and '.join(faults)}; check which model the file is."
+            f"{path} is not this model: it {'; it '.join(told)}; check which model the file is."
         )
 
 
@@ -186,6 +205,12 @@ def load_checked(
         ignore_mismatched_sizes=True,
         output_loading_info=True,
     )
-    wrong = {str(key[0] if isinstance(key, tuple) else key) for key in report["mismatched_keys"]}
-    require_keys(path, report["missing_keys"] | wrong, report["unexpected_keys"] | wrong)
+    _require(
+        path,
+        {
+            "lacks": report["missing_keys"],
+            "has no place for": report["unexpected_keys"],
+            "has another shape of": {name for name, *_ in report["mismatched_keys"]},
+        },
+    )
     return model.eval()

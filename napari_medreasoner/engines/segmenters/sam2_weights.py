@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import torch
+from torch.nn import functional
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
 
@@ -82,11 +83,16 @@ _CORNERS: Final = tuple(f"sam_prompt_encoder.point_embeddings.{kind}.weight" for
 
 
 class Tracker(Sam2VideoModel):  # type: ignore[misc]
-    """transformers' model, with the object pointer of a given mask as the authors make it.
+    """transformers' video model, where it differs from `sam2` made to do as that does.
 
-    For a mask that is taken as it is, transformers makes the pointer of the best of three
-    candidate masks; the authors make it of the single one. `overlap` keeps the predicted overlap
-    of the last decoded mask, which transformers leaves out of what it returns.
+    For a mask that is taken as it is, transformers makes the object pointer of the best of three
+    candidate masks and remembers the mask itself; `sam2` makes the pointer of the single
+    candidate and remembers the mask as it comes back from a quarter of the square's side.
+
+    Attributes
+    ----------
+    overlap : float
+        Predicted overlap (IoU) of the last decoded mask, which transformers does not return.
     """
 
     overlap: float = 1.0
@@ -94,6 +100,13 @@ class Tracker(Sam2VideoModel):  # type: ignore[misc]
     def _single_frame_forward(self, *args: Any, multimask_output: bool = False, **more: Any) -> Any:
         made = super()._single_frame_forward(*args, multimask_output=multimask_output, **more)
         self.overlap = float(made.iou_scores.max())
+        return made
+
+    def _use_mask_as_output(self, *args: Any, **more: Any) -> Any:
+        made = super()._use_mask_as_output(*args, **more)
+        made.high_res_masks = functional.interpolate(
+            made.pred_masks.float(), made.high_res_masks.shape[-2:], mode="bilinear"
+        )
         return made
 
 

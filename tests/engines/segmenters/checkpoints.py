@@ -1,5 +1,6 @@
 """Small checkpoints with random weights, in the layouts the real ones have."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,36 +16,40 @@ SMALL = 128
 """Side of the square of the models in transformers' layout: quick, as it is not 512."""
 
 
-def shake(model: torch.nn.Module, seed: int = 0) -> None:
-    """Random weights everywhere, where a fresh model has zeros that would hide what they do."""
-    generator = torch.Generator().manual_seed(seed)
+def shake(model: torch.nn.Module) -> None:
+    """Random weights of torch's usual size, where a fresh model's hide what they do.
+
+    The bias of the object's score says that the object is there, or nothing would be followed.
+    """
+    for module in model.modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d | torch.nn.Embedding):
+            module.reset_parameters()
+    generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, tensor in model.state_dict().items():
-            if tensor.is_floating_point() and not bool(tensor.any()):
-                tensor.copy_(0.02 * torch.randn(tensor.shape, generator=generator))
-            if name.endswith(("object_score", "pred_obj_score_head.layers.2.bias")):
-                tensor.fill_(4.0)  # the object is there
+            if tensor.is_floating_point() and float(tensor.abs().max()) < 1e-3:
+                tensor.copy_(0.3 * torch.randn(tensor.shape, generator=generator))
+            if re.search(r"pred_obj_score_head\.(layers\.2|proj_out)\.bias", name):
+                tensor.fill_(4.0)
 
 
-def save_authors_sam2(folder: Path) -> Path:
-    """MedSAM2's own file: SAM 2.1 tiny for squares of 512, built and named by `sam2`."""
+def save_authors_sam2(folder: Path, side: int = 512) -> Path:
+    """MedSAM2's own file: SAM 2.1 tiny, built and named by `sam2`."""
     from napari_medreasoner.engines.segmenters.sam2_reference import build
 
     torch.manual_seed(1)
-    model = build(512)
+    model = build(side)
     shake(model)
     folder.mkdir(parents=True, exist_ok=True)
     torch.save({"model": model.state_dict()}, folder / MEDSAM2_FILE)
     return folder / MEDSAM2_FILE
 
 
-def save_small_sam2(folder: Path, seed: int = 2) -> Path:
+def save_small_sam2(folder: Path) -> Path:
     """SAM 2.1 tiny for small squares, in transformers' layout."""
-    torch.manual_seed(seed)
+    torch.manual_seed(4)
     model = Tracker(configuration(SMALL))
     shake(model)
-    with torch.no_grad():
-        model.mask_decoder.pred_obj_score_head.proj_out.bias.fill_(4.0)
     model.save_pretrained(folder)
     return folder
 
