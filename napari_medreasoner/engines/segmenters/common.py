@@ -17,12 +17,13 @@ from napari_medreasoner.core.geometry import Prompts
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.models.folder import Manifest
-from napari_medreasoner.engines.models.weights import origin_of
+from napari_medreasoner.engines.models.weights import origin_of, read_tensors
 
 __all__ = [
     "IMAGENET_MEAN",
     "IMAGENET_STD",
     "Embedding",
+    "authors_tensors",
     "box_corners",
     "clicks",
     "enlarged",
@@ -173,6 +174,23 @@ def _require(path: Path, faults: Mapping[str, Iterable[str]]) -> None:
         raise WeightsError(
             f"{path} is not this model: it {'; it '.join(told)}; check which model the file is."
         )
+
+
+def authors_tensors(path: Path) -> Mapping[str, torch.Tensor]:
+    """Read a checkpoint of the authors' layout: tensors by name, alone or under "model".
+
+    Raises
+    ------
+    WeightsError
+        When it cannot be read safely or holds no model.
+    """
+    found = read_tensors(path)
+    tensors = found.get("model", found)
+    if not isinstance(tensors, Mapping) or not all(
+        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+    ):
+        raise WeightsError(f"{path} holds no model, or more than one; check which file it is.")
+    return tensors
 
 
 def load_checked(

@@ -25,6 +25,7 @@ from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.segmenters.common import (
     Embedding,
+    authors_tensors,
     info_of,
     origin_in,
     require_fit,
@@ -33,7 +34,6 @@ from napari_medreasoner.engines.segmenters.common import (
 from napari_medreasoner.engines.segmenters.sam2 import SIDE
 from napari_medreasoner.engines.segmenters.sam2_input import prompt_tokens
 from napari_medreasoner.engines.segmenters.sam2_volume import Slices, touching
-from napari_medreasoner.engines.segmenters.sam2_weights import authors_tensors
 
 __all__ = ["ReferenceSegmenter", "build", "load"]
 

@@ -17,11 +17,9 @@ from torch.nn import functional
 from transformers import Sam2VideoConfig, Sam2VideoModel
 from transformers.models.sam2_video.configuration_sam2_video import Sam2VideoMaskDecoderConfig
 
-from napari_medreasoner.core.errors import WeightsError
-from napari_medreasoner.engines.models.weights import read_tensors
-from napari_medreasoner.engines.segmenters.common import load_checked
+from napari_medreasoner.engines.segmenters.common import authors_tensors, load_checked
 
-__all__ = ["Tracker", "authors_tensors", "configuration", "load_authors_file", "renamed"]
+__all__ = ["Tracker", "configuration", "load_authors_file", "renamed"]
 
 _RENAMES: Final = tuple(
     (re.compile(pattern), replacement)
@@ -130,23 +128,6 @@ def configuration(side: int) -> Sam2VideoConfig:
         mask_decoder_config=Sam2VideoMaskDecoderConfig(dynamic_multimask_via_stability=True),
         memory_attention_rope_feat_sizes=grids[-1],
     )
-
-
-def authors_tensors(path: Path) -> Mapping[str, torch.Tensor]:
-    """Read a checkpoint of the authors' layout.
-
-    Raises
-    ------
-    WeightsError
-        When it cannot be read safely or holds no model.
-    """
-    found = read_tensors(path)
-    tensors = found.get("model", found)
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
-    ):
-        raise WeightsError(f"{path} holds no model of SAM 2; check which file it is.")
-    return tensors
 
 
 def renamed(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -16,6 +16,7 @@ from napari_medreasoner.engines.base import Segmenter, VolumeInput  # noqa: E402
 from napari_medreasoner.engines.models.catalogue import card_of  # noqa: E402
 from napari_medreasoner.engines.options import EngineOptions  # noqa: E402
 from napari_medreasoner.engines.registry import create_segmenter  # noqa: E402
+from napari_medreasoner.engines.segmenters.common import authors_tensors  # noqa: E402
 from napari_medreasoner.engines.segmenters.sam2_reference import (  # noqa: E402
     ReferenceSegmenter,
     build,
@@ -23,7 +24,6 @@ from napari_medreasoner.engines.segmenters.sam2_reference import (  # noqa: E402
 from napari_medreasoner.engines.segmenters.sam2_volume import Follower  # noqa: E402
 from napari_medreasoner.engines.segmenters.sam2_weights import (  # noqa: E402
     Tracker,
-    authors_tensors,
     load_authors_file,
 )
 from tests.engines.segmenters.checkpoints import (  # noqa: E402
@@ -178,7 +178,7 @@ def test_files_that_are_not_the_model(options: EngineOptions, tmp_path: Path) ->
     save({"model": {**tensors, "no_mem_embed": torch.zeros(1, 1, 3)}})
     refused("it has another shape of no_mem")
     save({"model": {"epoch": 3}})
-    refused("holds no model of SAM 2")
+    refused("holds no model")
     for name in NAMES:
         (tmp_path / name / MEDSAM2_FILE).write_bytes(whole[: len(whole) // 2])
     refused(f"{MEDSAM2_FILE} is cut or damaged")
