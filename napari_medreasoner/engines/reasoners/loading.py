@@ -77,46 +77,69 @@ def load_model(folder: Path, family: str, options: EngineOptions) -> Loaded:
     check_folder(folder, (family,))
     device = device_of(options)
     dtype = dtype_of(options, device)
-    quantisation = _quantisation(options, device, dtype)
-    try:
-        processor = _processor(folder)
-        model, report = AutoModelForImageTextToText.from_pretrained(
-            folder,
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=True,
-            dtype=dtype,
-            device_map={"": device},
-            attn_implementation=_attention(device, dtype),
-            quantization_config=quantisation,
-            output_loading_info=True,
-        )
-    except torch.OutOfMemoryError as error:
-        raise MemoryShortageError(
-            f"The weights in {folder} do not fit into the memory of {device}; free some, load "
-            "them in 4 bits, or choose a smaller model."
-        ) from error
-    except Exception as error:  # the libraries below raise anything when a file is damaged
-        said = " ".join(str(error).split())[:_SAID]
-        raise WeightsError(
-            f"{folder} cannot be loaded ({type(error).__name__}: {said}); get its files again."
-        ) from error
-    _require_complete(folder, report)
-    model.eval()
+    settings = {
+        "dtype": dtype,
+        "device_map": {"": device},
+        "attn_implementation": _attention(device, dtype),
+        "quantization_config": _quantisation(options, device, dtype),
+    }
+    processor = _processor(folder)
+    model = _weights(folder, settings)
     model.generation_config = _greedy(model, processor, options.max_new_tokens)
     return Loaded(model, processor, device)
 
 
 def _processor(folder: Path) -> Any:
-    processor = AutoProcessor.from_pretrained(
-        folder, local_files_only=True, trust_remote_code=False
-    )
+    try:
+        processor = AutoProcessor.from_pretrained(
+            folder, local_files_only=True, trust_remote_code=False
+        )
+    except Exception as error:  # transformers raises anything when a file is damaged
+        raise WeightsError(
+            f"The processor in {folder} cannot be loaded ({_said(error)}); get its files again."
+        ) from error
     if not hasattr(processor, "image_processor"):
         raise WeightsError(f"{folder} holds no image processor's configuration; get it again.")
     if not processor.chat_template:
         raise WeightsError(f"{folder} holds no chat template; take an instruction-tuned model.")
     processor.tokenizer.padding_side = "left"
     return processor
+
+
+def _weights(folder: Path, settings: dict[str, Any]) -> Any:
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(
+            folder,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,  # they are refused below, by name
+            output_loading_info=True,
+            **settings,
+        )
+    except torch.OutOfMemoryError as error:
+        raise MemoryShortageError(
+            f"The weights in {folder} do not fit into the device's memory; free some, load them "
+            "in 4 bits, or choose a smaller model."
+        ) from error
+    except Exception as error:  # as above
+        raise WeightsError(
+            f"The weights in {folder} cannot be loaded ({_said(error)}); get the files again."
+        ) from error
+    # transformers fills these with random numbers and warns.
+    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    if lacking:
+        raise WeightsError(
+            f"The weights in {folder} lack {len(lacking)} tensors of the model or have them in "
+            f"another shape, {lacking[0]} for one; get the files again."
+        )
+    return model.eval()
+
+
+def _said(error: Exception) -> str:
+    """The first sentence of a library's message, as the second one is for programmers."""
+    text = " ".join(str(error).split()).partition(". ")[0]
+    return f"{type(error).__name__}: {text[:_SAID]}"
 
 
 def _attention(device: torch.device, dtype: torch.dtype) -> str:
@@ -145,16 +168,6 @@ def _quantisation(
     return BitsAndBytesConfig(
         load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
     )
-
-
-def _require_complete(folder: Path, report: dict[str, Any]) -> None:
-    """Refuse what transformers fills with random numbers and a warning."""
-    lacking = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if lacking:
-        raise WeightsError(
-            f"The weights in {folder} lack {len(lacking)} tensors of the model or have them in "
-            f"another shape, {lacking[0]} for one; get the files again."
-        )
 
 
 def _greedy(model: Any, processor: Any, max_new_tokens: int) -> GenerationConfig:

@@ -82,10 +82,12 @@ class AnswerRewriter:
         return len(self._held), False
 
     def _noted(self, before: str, note: str) -> str:
+        """Put a note at the end of the trace, or make it the trace where there is none."""
         if not note:
             return before
-        if _THOUGHT in before:
-            return before.replace(_THOUGHT, note + _THOUGHT, 1)
-        if _THINK in self._passed + before:
-            return before + note
-        return f"{before}{_THINK}{note}{_THOUGHT}"
+        begun = 0 if _THINK in self._passed else before.find(_THINK)
+        if begun < 0:
+            return f"{before}{_THINK}{note}{_THOUGHT}"
+        ended = before.find(_THOUGHT, begun)
+        place = ended if ended >= 0 else len(before)
+        return before[:place] + note + before[place:]

@@ -5,9 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-
-pytest.importorskip("torch")
-pytest.importorskip("transformers")
+import torch
 
 from napari_medreasoner.core.prompts import Message
 from napari_medreasoner.engines.base import ReasonerInput
@@ -36,10 +34,12 @@ def asked(question: str, picture: np.ndarray = PICTURE) -> ReasonerInput:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def _offline() -> Iterator[None]:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("HF_HUB_OFFLINE", "1")
-        yield
+def _one_thread() -> Iterator[None]:
+    """Tiny matrices gain nothing by sharing, and on busy cores lose twentyfold."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")
