@@ -23,7 +23,7 @@ from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.core.geometry import Box, Prompts, SlicePlane
 from napari_medreasoner.core.prompts import BUILT_IN
 from napari_medreasoner.core.protocol import ThinkEvent
-from napari_medreasoner.engines.base import ReasonerInput
+from napari_medreasoner.engines.base import question_for
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 from napari_medreasoner.gui.coordinates import rectangle_of
 from napari_medreasoner.gui.samples import case_layers
@@ -88,9 +88,9 @@ class _Bench:
 
     def bare_reasoner(self) -> list[float]:
         reasoner = create_reasoner("prior")
-        height, width = self.rgb.shape[:2]
-        messages = BUILT_IN["Reasoning"].render(self.case.question, width, height)
-        request = ReasonerInput(self.rgb, self.case.question, messages, self.case.modality)
+        request = question_for(
+            reasoner, self.rgb, self.case.question, BUILT_IN["Reasoning"], self.case.modality
+        )
         return _clock(lambda _: list(islice(reasoner.stream(request), 1)))
 
     async def over_the_wire(self) -> tuple[list[float], list[float]]:

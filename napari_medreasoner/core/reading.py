@@ -14,7 +14,15 @@ from typing import Any, Final, NamedTuple
 from napari_medreasoner.core.errors import AnswerError
 from napari_medreasoner.core.geometry import Corners, Pair
 
-__all__ = ["AnswerFault", "Forgiven", "Layout", "Reading", "TagPlaces", "read_answer"]
+__all__ = [
+    "AnswerFault",
+    "Forgiven",
+    "Layout",
+    "Reading",
+    "TagPlaces",
+    "read_answer",
+    "read_value",
+]
 
 _THINK: Final = ("<think>", "</think>")
 _ANSWER: Final = ("<answer>", "</answer>")
@@ -133,6 +141,12 @@ def read_answer(text: str) -> Reading:
     return Reading(text, places, forgiven, _numbers(fields, "bbox"), _read_points(fields))
 
 
+def read_value(text: str) -> Any | AnswerError:
+    """Read the JSON value of the first answer block, forgiving as for a user; never raises."""
+    found = _read_value(text, _find_tags(text))
+    return found if isinstance(found, AnswerError) else found[0]
+
+
 def _fault(fault: AnswerFault, message: str) -> AnswerError:
     return AnswerError(message, fault=fault.value)
 
@@ -170,7 +184,7 @@ def _load_forgiving(body: str) -> tuple[Any, Forgiven]:
     return value, Forgiven.CLUTTER
 
 
-def _read_object(text: str, places: TagPlaces) -> tuple[dict[str, Any], Forgiven] | AnswerError:
+def _read_value(text: str, places: TagPlaces) -> tuple[Any, Forgiven] | AnswerError:
     closed = places.answered >= 0
     begin = places.answer + len(_ANSWER[0])
     end = places.answered if closed else len(text)
@@ -180,11 +194,19 @@ def _read_object(text: str, places: TagPlaces) -> tuple[dict[str, Any], Forgiven
     value, forgiven = _load_forgiving(body)
     if value is _load:
         return _fault(AnswerFault.NOT_JSON, "The model's answer is not JSON.")
+    return value, forgiven if closed else Forgiven.NO_END
+
+
+def _read_object(text: str, places: TagPlaces) -> tuple[dict[str, Any], Forgiven] | AnswerError:
+    found = _read_value(text, places)
+    if isinstance(found, AnswerError):
+        return found
+    value, forgiven = found
     if not isinstance(value, dict):
         return _fault(AnswerFault.NOT_AN_OBJECT, "The model's answer is JSON, but not an object.")
     if isinstance(value.get("refusal"), str):
         return _fault(AnswerFault.REFUSED, value["refusal"])
-    return value, forgiven if closed else Forgiven.NO_END
+    return value, forgiven
 
 
 def _not_a_coordinate(key: str, item: Any) -> AnswerError:

@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_medreasoner.core.geometry import Prompts
-from napari_medreasoner.core.prompts import Message
+from napari_medreasoner.core.prompts import Message, PromptTemplate
 from napari_medreasoner.core.protocol import EngineInfo
 
 __all__ = [
+    "FramedReasoner",
     "Reasoner",
     "ReasonerInput",
     "Segmentation",
@@ -25,6 +26,7 @@ __all__ = [
     "SliceMask",
     "VolumeInput",
     "VolumeSegmenter",
+    "question_for",
 ]
 
 
@@ -39,7 +41,7 @@ class ReasonerInput:
     question : str
         As the user typed it.
     messages : list of Message
-        The question inside the prompt template, for a language model.
+        The question inside the prompt template, for a language model; see `question_for`.
     modality : str
         Empty when not known.
     """
@@ -122,6 +124,53 @@ class Reasoner(Protocol):
         Coordinates are pixels of `request.image`. Closing the iterator stops the work.
         """
         ...
+
+
+@runtime_checkable
+class FramedReasoner(Reasoner, Protocol):
+    """A reasoner that counts the sides of a picture in a unit of its own."""
+
+    def frame(self, width: int, height: int) -> tuple[int, int]:
+        """Width and height, in its own unit, of a picture of so many pixels, for its prompt."""
+        ...
+
+
+def question_for(
+    reasoner: Reasoner,
+    image: NDArray[np.uint8],
+    question: str,
+    template: PromptTemplate,
+    modality: str = "",
+) -> ReasonerInput:
+    """Put a question into a prompt for one reasoner.
+
+    The picture's size that the template names is the one the reasoner writes coordinates in,
+    so that it is not told of one scale and read in another.
+
+    Parameters
+    ----------
+    reasoner : Reasoner
+        Who will be asked.
+    image : ndarray of uint8, shape (row, column, 3)
+        The picture as displayed.
+    question : str
+        As the user typed it.
+    template : PromptTemplate
+        What is said around it.
+    modality : str
+        Empty when not known.
+
+    Raises
+    ------
+    QuestionError
+        See `PromptTemplate.render`.
+    ImageError
+        When the reasoner cannot take a picture of this shape.
+    """
+    height, width = image.shape[:2]
+    if isinstance(reasoner, FramedReasoner):
+        width, height = reasoner.frame(width, height)
+    return ReasonerInput(image, question, template.render(question, width, height), modality)
 
 
 @runtime_checkable

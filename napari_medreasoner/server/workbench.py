@@ -36,10 +36,10 @@ from napari_medreasoner.core.protocol import (
 )
 from napari_medreasoner.engines.base import (
     Reasoner,
-    ReasonerInput,
     Segmenter,
     VolumeInput,
     VolumeSegmenter,
+    question_for,
 )
 from napari_medreasoner.engines.grounder import Grounder
 from napari_medreasoner.imaging.window import auto_window
@@ -152,13 +152,9 @@ class Workbench:
         try:
             self._require_consent(request)
             view = self._view(image, request.image)
-            height, width = view.rgb.shape[:2]
             template = request.template or next(iter(BUILT_IN.values()))
-            given = ReasonerInput(
-                image=view.rgb,
-                question=request.question,
-                messages=template.render(request.question, width, height),
-                modality=request.modality,
+            given = question_for(
+                self._grounder.reasoner, view.rgb, request.question, template, request.modality
             )
         except MedReasonerError as error:
             yield ErrorEvent(code=error.code, message=str(error))

@@ -25,7 +25,7 @@ from napari_medreasoner.core.grounding import AnswerFault, Halves, format_answer
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.metrics import box_iou, dice, points_dice, points_dice_released
 from napari_medreasoner.core.prompts import PromptTemplate
-from napari_medreasoner.engines.base import Reasoner, ReasonerInput, Segmenter
+from napari_medreasoner.engines.base import Reasoner, ReasonerInput, Segmenter, question_for
 
 __all__ = ["Answerer", "BatchReasoner", "Evaluator", "ReasonerAnswers", "Task", "TrueAnswers"]
 
@@ -126,9 +126,9 @@ class ReasonerAnswers:
         return texts
 
     def _request(self, task: Task) -> ReasonerInput:
-        height, width = task.image.shape[:2]
-        messages = self._template.render(task.question, width, height)
-        return ReasonerInput(task.image, task.question, messages, task.record.modality)
+        return question_for(
+            self._reasoner, task.image, task.question, self._template, task.record.modality
+        )
 
 
 def _joined(pieces: Iterable[str]) -> str:

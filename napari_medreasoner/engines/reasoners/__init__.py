@@ -1,0 +1,1 @@
+"""Reasoners that are vision-language models."""

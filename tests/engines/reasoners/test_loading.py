@@ -1,0 +1,187 @@
+"""Folders that are damaged, incomplete, foreign or would run code are refused by name."""
+
+import json
+import os
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from napari_medreasoner.core.errors import SettingsError, WeightsError
+from napari_medreasoner.engines.device import device_of, dtype_of
+from napari_medreasoner.engines.models.catalogue import card_of
+from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.reasoners.transformers_vlm import load
+from napari_medreasoner.engines.registry import create_reasoner
+from tests.engines.reasoners.conftest import asked
+
+CPU = EngineOptions(device="cpu", max_new_tokens=20)
+WEIGHTS = "model.safetensors"
+
+
+class Gadget:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, canary: Path) -> None:
+        self.canary = canary
+
+    def __reduce__(self) -> Any:
+        return os.mknod, (str(self.canary),)
+
+
+@pytest.fixture
+def folder(untaught: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(untaught, tmp_path / "model"))
+
+
+def edited(path: Path, **more: Any) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **more}))
+
+
+def _cut(folder: Path) -> None:
+    whole = (folder / WEIGHTS).read_bytes()
+    (folder / WEIGHTS).write_bytes(whole[: len(whole) // 2])
+
+
+def _shard_gone(folder: Path) -> None:
+    names = dict.fromkeys(load_file(folder / WEIGHTS), "model-00001-of-00002.safetensors")
+    names["lm_head.weight"] = "model-00002-of-00002.safetensors"
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
+    index = {"metadata": {}, "weight_map": names}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def _tensor_gone(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    del tensors["lm_head.weight"]
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _tensor_bent(folder: Path) -> None:
+    tensors = load_file(folder / WEIGHTS)
+    tensors["lm_head.weight"] = tensors["lm_head.weight"][:-1].contiguous()
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+
+
+def _pickled(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    with (folder / "pytorch_model.bin").open("wb") as file:
+        pickle.dump(Gadget(folder / "canary"), file)
+
+
+def _code(folder: Path) -> None:
+    (folder / "evil.py").write_text(f"open({str(folder / 'canary')!r}, 'w')")
+    edited(folder / "config.json", auto_map={"AutoModelForImageTextToText": "evil.Model"})
+
+
+def _other_type(folder: Path) -> None:
+    edited(folder / "config.json", model_type="llava_next")
+
+
+def _no_processor(folder: Path) -> None:
+    (folder / "processor_config.json").unlink()
+
+
+def _no_chat_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+
+
+def _damaged_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").write_text('{"version": "1.0"')
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (_cut, r"model\.safetensors is cut or damaged"),
+        (_shard_gone, r"model-00002-of-00002\.safetensors"),
+        (_tensor_gone, r"lack 1 tensors of the model .*, lm_head\.weight"),
+        (_tensor_bent, r"lack 1 tensors of the model or have them in another shape, lm_head"),
+        (_pickled, r"pytorch_model\.bin, which could run code"),
+        (_code, "code of its own, which is not run"),
+        (_other_type, 'type "llava_next"'),
+        (_no_processor, "The processor in .* cannot be loaded .*image processor"),
+        (_no_chat_template, "holds no chat template"),
+        (_damaged_tokenizer, "The processor in .* cannot be loaded .*line 1"),
+    ],
+)
+def test_a_spoilt_folder_is_refused_by_name(
+    folder: Path, spoil: Callable[[Path], None], said: str
+) -> None:
+    spoil(folder)
+    with pytest.raises(WeightsError, match=said) as raised:
+        load(card_of("qwen2.5-vl-7b"), folder, CPU)
+    assert str(folder) in str(raised.value)
+    assert "\n" not in str(raised.value)
+    assert not (folder / "canary").exists()
+
+
+def test_code_beside_tokenizer_and_processor_is_not_run(folder: Path) -> None:
+    canary = folder / "canary"
+    (folder / "evil.py").write_text(f"open({str(canary)!r}, 'w')")
+    edited(folder / "processor_config.json", auto_map={"AutoProcessor": "evil.Processor"})
+    edited(folder / "tokenizer_config.json", auto_map={"AutoTokenizer": [None, "evil.Tokens"]})
+    (folder / "custom_generate").mkdir()
+    shutil.copy(folder / "evil.py", folder / "custom_generate" / "generate.py")
+    reasoner = create_reasoner(str(folder), CPU)
+    assert list(reasoner.stream(asked("where?")))
+    assert not canary.exists()
+
+
+def test_what_the_devices_cannot_do_is_said() -> None:
+    with pytest.raises(SettingsError, match='"gpu" is not a device'):
+        device_of(EngineOptions(device="gpu"))
+    with pytest.raises(SettingsError, match='"cuda:64" is not in this machine'):
+        device_of(EngineOptions(device="cuda:64"))
+    assert dtype_of(EngineOptions(), torch.device("cpu")) is torch.float32
+    assert dtype_of(EngineOptions(), torch.device("cuda")) is torch.bfloat16
+    assert dtype_of(EngineOptions(dtype="float16"), torch.device("cpu")) is torch.float16
+
+
+@pytest.mark.parametrize("bits", ["4", "8"])
+def test_fewer_bits_need_cuda(folder: Path, bits: Any) -> None:
+    options = EngineOptions(device="cpu", quantisation=f"{bits}bit")  # type: ignore[arg-type]
+    with pytest.raises(SettingsError, match=f"Weights in {bits} bits need a CUDA device"):
+        create_reasoner(str(folder), options)
+
+
+def test_half_precision_is_loaded_as_such(folder: Path) -> None:
+    reasoner: Any = create_reasoner(str(folder), EngineOptions(device="cpu", dtype="bfloat16"))
+    assert {tensor.dtype for tensor in reasoner._model.parameters()} == {torch.bfloat16}
+
+
+def test_penalties_and_chance_in_a_folder_are_left_out(folder: Path) -> None:
+    plain: Any = create_reasoner(str(folder), CPU)
+    text = "".join(plain.stream(asked("where?")))
+    edited(
+        folder / "generation_config.json",
+        do_sample=True,
+        temperature=5.0,
+        repetition_penalty=5.0,
+        top_k=3,
+    )
+    lively: Any = create_reasoner(str(folder), CPU)
+    assert "".join(lively.stream(asked("where?"))) == text
+
+
+def test_the_layout_that_qwen_published_is_read(folder: Path) -> None:
+    """Older keys, and the text model's settings at the top of config.json."""
+    text = "".join(create_reasoner(str(folder), CPU).stream(asked("where?")))
+    tensors = {
+        key.replace("model.visual.", "visual.").replace("model.language_model.", "model."): tensor
+        for key, tensor in load_file(folder / WEIGHTS).items()
+    }
+    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    config = json.loads((folder / "config.json").read_text())
+    inner = config.pop("text_config")
+    rope = inner.pop("rope_parameters")
+    inner["rope_theta"] = rope.pop("rope_theta")
+    inner["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
+    del inner["model_type"]
+    (folder / "config.json").write_text(json.dumps({**inner, **config}))
+    assert "".join(create_reasoner(str(folder), CPU).stream(asked("where?"))) == text
