@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded robustness hardening eval-mini wheel clean
+.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded bench-segmenters robustness hardening eval-mini wheel clean
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -36,6 +36,10 @@ bench: .venv/.test
 # Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
 bench-embedded: .venv/.test
 	$(BIN)/python benchmarks/embedded.py
+
+# MedSAM2 against the sam2 package; DEVICE=cuda measures a GPU.
+bench-segmenters: .venv/.test
+	$(BIN)/python benchmarks/segmenters.py --device $(or $(DEVICE),cpu)
 
 # Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
 robustness: .venv/.test

@@ -18,7 +18,8 @@ class EngineOptions:
     device : str
         "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
     dtype : str
-        Of the weights in memory; "auto" is bfloat16 on CUDA and float32 on the CPU.
+        Of a reasoner's weights in memory and of a segmenter's arithmetic (its weights stay in
+        float32); "auto" is bfloat16 on CUDA and float32 on the CPU.
     quantisation : str or None
         "4bit" or "8bit": weights of the reasoner quantised while loading; CUDA only.
     models : Path or None

@@ -98,6 +98,41 @@ def test_prompts_that_cannot_be_used(segmenter: VolumeSegmenter) -> None:
             segmenter.segment(embedding, bad)
 
 
+def test_sixteen_bits_give_nearly_the_same(folder: Path, segmenter: VolumeSegmenter) -> None:
+    half = create_segmenter(str(folder), EngineOptions(device="cpu", dtype="bfloat16"))
+    assert isinstance(half, VolumeSegmenter)
+    image, given = picture(HEIGHT, WIDTH, 4), prompts(HEIGHT, WIDTH)
+    one, other = (engine.segment(engine.set_image(image), given) for engine in (segmenter, half))
+    assert half.set_image(image).nbytes * 2 == segmenter.set_image(image).nbytes
+    assert np.mean(one.mask != other.mask) < 0.1
+    assert one.score == pytest.approx(other.score, abs=0.05)
+    asked = request(span=range(3, 7))
+    for one_slice, other_slice in zip(
+        segmenter.propagate(asked), half.propagate(asked), strict=True
+    ):
+        assert one_slice.index == other_slice.index
+        assert np.mean(one_slice.mask != other_slice.mask) < 0.1
+
+
+def test_a_picture_that_does_not_fit_is_encoded_in_less_memory(folder: Path) -> None:
+    """The encoder runs out of memory once, as CUDA would."""
+    engine = create_segmenter(str(folder), OPTIONS)
+    image, given = picture(HEIGHT, WIDTH), prompts(HEIGHT, WIDTH)
+    whole = engine.segment(engine.set_image(image), given)
+    precisions = []
+
+    def full(_module: Any, inputs: tuple[Any, ...]) -> None:
+        precisions.append(torch.is_autocast_enabled("cpu"))
+        if len(precisions) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine._model.vision_encoder.register_forward_pre_hook(full)  # type: ignore[attr-defined]
+    embedding = engine.set_image(image)
+    assert precisions == [False, True]
+    made = engine.segment(embedding, given)
+    assert np.mean(made.mask != whole.mask) < 0.1
+
+
 class Slices(Sequence[Any]):
     """Slices that are made when asked for, and count how many are alive."""
 
