@@ -21,7 +21,7 @@ from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.engines.base import question_for
 from napari_medreasoner.engines.embedded.classical import ClassicalSegmenter
 from napari_medreasoner.engines.grounder import Grounder
-from napari_medreasoner.engines.models.card import Coordinates
+from napari_medreasoner.engines.models.card import Coordinates, ModelCard
 from napari_medreasoner.engines.models.catalogue import card_of
 from napari_medreasoner.engines.models.folder import Manifest, ModelFile
 from napari_medreasoner.engines.options import EngineOptions
@@ -39,6 +39,11 @@ def bare(reasoner: Any, question: str) -> str:
     inputs = reasoner._inputs([asked(question)])
     made = reasoner._model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
     return str(reasoner._processor.tokenizer.decode(made, skip_special_tokens=True))
+
+
+def written_in(coordinates: Coordinates) -> ModelCard:
+    """A card of the taught model that has it write places in another way."""
+    return card_of("qwen2.5-vl-7b").model_copy(update={"coordinates": coordinates})
 
 
 @pytest.fixture(scope="module")
@@ -165,15 +170,12 @@ def test_an_answer_that_is_cut_is_told_by_the_parser(taught: Path) -> None:
     assert raised.value.fault == AnswerFault.NOT_JSON
 
 
-def test_the_prompt_names_the_size_the_model_counts_in(reasoner: Any) -> None:
+def test_the_prompt_names_the_size_the_model_counts_in(reasoner: Any, taught: Path) -> None:
     request = question_for(reasoner, PICTURE, "where?", BUILT_IN["Direct"], "CT")
     assert "image of 140 x 84 pixels" in request.messages[-1].content
     assert request.modality == "CT"
-    card = card_of("internvl3-8b")
-    for coordinates, frame in {"norm1000": (1000, 1000), "norm1": (150, 90)}.items():
-        reasoner._card = card.model_copy(update={"coordinates": coordinates})
-        assert reasoner.frame(150, 90) == frame
-    reasoner._card = card_of("lingshu-7b")
+    assert load(written_in("norm1000"), taught, CPU).frame(150, 90) == (1000, 1000)
+    assert load(written_in("norm1"), taught, CPU).frame(150, 90) == (150, 90)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +188,7 @@ def test_the_size_is_the_one_the_processor_makes(reasoner: Any, shape: tuple[int
 
 
 def test_the_convention_is_explained_where_the_template_cannot(taught: Path) -> None:
-    card = card_of("qwen2.5-vl-7b").model_copy(update={"coordinates": "norm1000 yx"})
-    reasoner: Any = load(card, taught, CPU)
+    reasoner: Any = load(written_in("norm1000 yx"), taught, CPU)
     template = PromptTemplate(name="a", user="$question on $width x $height", system="Be brief.")
     request = question_for(reasoner, PICTURE, "where?", template)
     text = reasoner._processor.tokenizer.decode(reasoner._inputs([request])["input_ids"][0])
@@ -219,12 +220,15 @@ def test_tokens_that_stand_for_pictures_are_never_written(untaught: Path) -> Non
     states.remove()
 
 
-def test_a_picture_that_is_too_long_is_refused(reasoner: Any) -> None:
+def test_a_picture_that_is_too_long_is_refused(reasoner: Any, taught: Path) -> None:
     picture = np.zeros((1, 300, 3), np.uint8)
     with pytest.raises(ImageError, match="300 x 1 pixels is too elongated"):
         list(reasoner.stream(asked("where?", picture)))
     with pytest.raises(ImageError, match="300 x 1"):
         question_for(reasoner, picture, "where?", BUILT_IN["Direct"])
+    other = load(written_in("norm1000"), taught, CPU)  # does not need to know the resized sides
+    with pytest.raises(ImageError, match="cannot take a picture of 300 x 1 pixels"):
+        list(other.stream(asked("where?", picture)))
 
 
 def test_too_little_memory_is_said_and_survived(reasoner: Any) -> None:
