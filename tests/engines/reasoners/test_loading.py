@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_medreasoner.core.errors import SettingsError, WeightsError
+from napari_medreasoner.core.errors import MissingEngineError, SettingsError, WeightsError
 from napari_medreasoner.engines.device import device_of, dtype_of
 from napari_medreasoner.engines.models.catalogue import card_of
 from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.reasoners.loading import _quantisation
 from napari_medreasoner.engines.reasoners.transformers_vlm import load
 from napari_medreasoner.engines.registry import create_reasoner
 from tests.engines.reasoners.conftest import asked
@@ -148,6 +150,13 @@ def test_fewer_bits_need_cuda(folder: Path, bits: Any) -> None:
     options = EngineOptions(device="cpu", quantisation=f"{bits}bit")  # type: ignore[arg-type]
     with pytest.raises(SettingsError, match=f"Weights in {bits} bits need a CUDA device"):
         create_reasoner(str(folder), options)
+
+
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_fewer_bits_need_bitsandbytes() -> None:
+    options = EngineOptions(quantisation="4bit")
+    with pytest.raises(MissingEngineError, match=r"bitsandbytes; install it .*\[quantised\]"):
+        _quantisation(options, torch.device("cuda"), torch.bfloat16)
 
 
 def test_half_precision_is_loaded_as_such(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from medreasoner_trainer.evaluation.evaluator import BatchReasoner
 from napari_medreasoner.core.errors import (
     AnswerError,
     ImageError,
@@ -27,11 +29,14 @@ from napari_medreasoner.engines.models.folder import Manifest, ModelFile
 from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.reasoners.transformers_vlm import TransformersReasoner, load
 from napari_medreasoner.engines.registry import create_reasoner
+from tests.checkpoints.teaching import Lesson, teach
 from tests.checkpoints.vlm import MAKERS
 from tests.engines.reasoners.conftest import ANSWERS, PICTURE, asked
 
 CPU = EngineOptions(device="cpu", max_new_tokens=40)
 LONG = EngineOptions(device="cpu", max_new_tokens=200)
+
+THOUSANDTHS = '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}'
 
 
 def bare(reasoner: Any, question: str) -> str:
@@ -75,6 +80,7 @@ def test_an_answer_comes_out_in_pixels_of_the_picture(reasoner: Any) -> None:
     trace, tag, _ = ANSWERS["both"].partition("<answer>")
     assert text.startswith(trace + tag)
     assert len(pieces) > 15
+    assert isinstance(reasoner, BatchReasoner)
     assert {"é", "漢", "😀"} <= set(pieces)
     found = parse_answer(text, strict=True)
     assert found.bbox == (15, 30, 45, 60)
@@ -102,6 +108,45 @@ def test_a_folder_says_how_its_model_writes_places(
     reasoner: Any = create_reasoner(str(folder), LONG)
     reasoner._conversations._instruction = ""  # the answers were taught to the bare questions
     assert parse_answer("".join(reasoner.stream(asked("both")))).bbox == box
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # InternVL's processor
+@pytest.mark.parametrize(
+    ("name", "own", "said"),
+    [
+        (
+            "medvlm-r1-2b",
+            '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}',
+            "",
+        ),
+        (
+            "internvl3-8b",
+            '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}',
+            "",
+        ),
+        (
+            "medgemma-4b",
+            '{"bbox": [200, 100, 400, 300], "points_1": [1, 2], "points_2": [3, 4]}',
+            "\nWrite y before x in every place: [y1, x1, y2, x2] and [y, x].",
+        ),
+        (
+            "sam4mllm-8b",
+            '{"bbox": [0.1, 0.2, 0.3, 0.4]}',
+            "\nInstead of pixels, write fractions of the image's width and height, from 0 to 1.",
+        ),
+    ],
+)
+def test_each_family_by_a_card_of_the_catalogue(
+    tmp_path: Path, name: str, own: str, said: str
+) -> None:
+    folder = MAKERS[card_of(name).family](tmp_path / name)
+    text = f"<think>Here.</think><answer>{own}</answer>"
+    teach(folder, [Lesson(PICTURE, f"where?{said}", text)])
+    reasoner = create_reasoner(name, EngineOptions(device="cpu", models=tmp_path))
+    found = parse_answer("".join(reasoner.stream(asked("where?"))), strict=True)
+    assert found.bbox == (15, 18, 45, 36)
+    assert found.trace.startswith("Here.")
+    assert ("not by the model" in found.trace) == (name == "sam4mllm-8b")
 
 
 def test_a_box_only_model_is_completed_and_says_so(taught: Path, tmp_path: Path) -> None:
@@ -148,6 +193,16 @@ def test_nothing_is_computed_before_it_is_asked_for_nor_after_closing(reasoner: 
     assert list(stream) == []
     assert len(passes) == 5
     hook.remove()
+
+
+def test_two_streams_do_not_disturb_each_other(reasoner: Any) -> None:
+    tall = asked("where?", np.full((400, 60, 3), 200, np.uint8))
+    alone = list(islice(reasoner.stream(tall), 40))
+    one, other = reasoner.stream(asked("both")), reasoner.stream(tall)
+    pairs = list(islice(zip_longest(one, other), 40))
+    assert [piece for _, piece in pairs] == alone
+    text = "".join(piece for piece, _ in pairs if piece) + "".join(one)
+    assert text == "".join(reasoner.stream(asked("both")))
 
 
 def test_nothing_is_computed_after_the_answer(reasoner: Any) -> None:
