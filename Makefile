@@ -32,6 +32,7 @@ bench: .venv/.test
 	$(XVFB) $(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/opening.py
 	$(BIN)/python benchmarks/rewards.py
+	$(BIN)/python benchmarks/reasoners.py
 
 # Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
 bench-embedded: .venv/.test

@@ -19,6 +19,10 @@ Quantise = Annotated[
 ]
 Models = Annotated[Path | None, typer.Option(help="Folder of all models; else MEDREASONER_MODELS.")]
 Endpoint = Annotated[
-    str, typer.Option(help="OpenAI-compatible server of the reasoner, http://127.0.0.1:8000/v1.")
+    str,
+    typer.Option(
+        help="OpenAI-compatible server that runs the reasoner, http://127.0.0.1:8000/v1; or "
+        '"vllm" to have `vllm serve` started here.'
+    ),
 ]
 MaxNewTokens = Annotated[int, typer.Option(min=1, help="Where an answer is cut off.")]

@@ -27,6 +27,7 @@ from transformers import (
     LlavaNextForConditionalGeneration,
     LlavaNextImageProcessor,
     LlavaNextProcessor,
+    PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
     Qwen2_5_VLProcessor,
@@ -65,6 +66,25 @@ _TEXT: Final = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 8192,
 }
+
+_TOWER: Final = {
+    "hidden_size": 32,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 2,
+    "intermediate_size": 64,
+    "image_size": 56,
+    "patch_size": 14,
+}
+
+
+def _tokens(**names: str) -> PreTrainedTokenizerFast:
+    """A tokenizer with a family's own control words, by the names its processor uses."""
+    return tokenizer(
+        [*QWEN_WORDS[:3], *names.values()],
+        end="<|im_end|>",
+        pad="<|endoftext|>",
+        extra_special_tokens=names,
+    )
 
 
 def _save(folder: Path, model: Any, processor: Any) -> Path:
@@ -136,17 +156,11 @@ def qwen2_vl(folder: Path) -> Path:
 
 def internvl(folder: Path) -> Path:
     """Save InternVL3 in transformers' own layout, with tiles of 56 pixels."""
-    names = {
-        "start_image_token": "<img>",
-        "end_image_token": "</img>",
-        "context_image_token": "<IMG_CONTEXT>",
-        "video_token": "<video>",
-    }
-    tokens = tokenizer(
-        [*QWEN_WORDS[:3], *names.values()],
-        end="<|im_end|>",
-        pad="<|endoftext|>",
-        extra_special_tokens=names,
+    tokens = _tokens(
+        start_image_token="<img>",
+        end_image_token="</img>",
+        context_image_token="<IMG_CONTEXT>",
+        video_token="<video>",
     )
     made = InternVLProcessor(
         image_processor=GotOcr2ImageProcessor(
@@ -159,33 +173,26 @@ def internvl(folder: Path) -> Path:
     )
     torch.manual_seed(0)
     settings = InternVLConfig(
-        text_config={**_TEXT, "model_type": "qwen2", "vocab_size": len(tokens)},
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "image_size": [56, 56],
-            "patch_size": [14, 14],
+        text_config={
+            **_TEXT,
+            "model_type": "qwen2",
+            "vocab_size": len(tokens),
+            "tie_word_embeddings": False,
         },
+        vision_config=dict(_TOWER),
         image_token_id=tokens.convert_tokens_to_ids("<IMG_CONTEXT>"),
         image_seq_length=4,
+        tie_word_embeddings=False,
     )
     return _save(folder, InternVLForConditionalGeneration(settings), made)
 
 
 def gemma3(folder: Path) -> Path:
     """Save Gemma 3: MedGemma; squares of 56 pixels, 4 tokens."""
-    names = {
-        "boi_token": "<start_of_image>",
-        "eoi_token": "<end_of_image>",
-        "image_token": "<image_soft_token>",
-    }
-    tokens = tokenizer(
-        [*QWEN_WORDS[:3], *names.values()],
-        end="<|im_end|>",
-        pad="<|endoftext|>",
-        extra_special_tokens=names,
+    tokens = _tokens(
+        boi_token="<start_of_image>",
+        eoi_token="<end_of_image>",
+        image_token="<image_soft_token>",
     )
     made = Gemma3Processor(
         image_processor=Gemma3ImageProcessor(size={"height": 56, "width": 56}),
@@ -203,31 +210,21 @@ def gemma3(folder: Path) -> Path:
             "query_pre_attn_scalar": 16,
             "sliding_window": 64,
             "layer_types": ["sliding_attention", "full_attention"],
+            "tie_word_embeddings": False,
         },
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "intermediate_size": 64,
-            "image_size": 56,
-            "patch_size": 14,
-        },
+        vision_config=dict(_TOWER),
         mm_tokens_per_image=4,
         boi_token_index=number("<start_of_image>"),
         eoi_token_index=number("<end_of_image>"),
         image_token_index=number("<image_soft_token>"),
+        tie_word_embeddings=False,
     )
     return _save(folder, Gemma3ForConditionalGeneration(settings), made)
 
 
 def llava_next(folder: Path) -> Path:
     """Save LLaVA-NeXT: SAM4MLLM; tiles of 56 pixels."""
-    tokens = tokenizer(
-        [*QWEN_WORDS[:3], "<image>"],
-        end="<|im_end|>",
-        pad="<|endoftext|>",
-        extra_special_tokens={"image_token": "<image>"},
-    )
+    tokens = _tokens(image_token="<image>")
     grid = [[56, 112], [112, 56], [112, 112]]
     made = LlavaNextProcessor(
         image_processor=LlavaNextImageProcessor(
@@ -244,14 +241,7 @@ def llava_next(folder: Path) -> Path:
     torch.manual_seed(0)
     settings = LlavaNextConfig(
         text_config=LlamaConfig(**_TEXT, vocab_size=len(tokens)),
-        vision_config=CLIPVisionConfig(
-            hidden_size=32,
-            intermediate_size=64,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=56,
-            patch_size=14,
-        ),
+        vision_config=CLIPVisionConfig(**_TOWER),
         image_token_index=tokens.convert_tokens_to_ids("<image>"),
         image_grid_pinpoints=grid,
         image_seq_length=16,

@@ -81,16 +81,16 @@ def check_folder(folder: Path, model_types: tuple[str, ...]) -> dict[str, Any]:
     """
     _require_safe_torch()
     config = _configuration(folder)
+    if config.get("auto_map"):
+        raise WeightsError(
+            f"{folder} needs code of its own, which is not run; convert it to transformers' own "
+            "classes, or serve it with vLLM."
+        )
     kind = str(config.get("model_type"))
     if kind not in model_types:
         raise WeightsError(
             f'{folder} holds a model of the type "{kind}", which this engine does not load; it '
             f"loads: {', '.join(model_types)}."
-        )
-    if config.get("auto_map"):
-        raise WeightsError(
-            f"{folder} needs code of its own, which is not run; convert it to transformers' own "
-            "classes, or serve it with vLLM."
         )
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:

@@ -101,17 +101,25 @@ def rewritten(block: str, space: Space, answers: Answers) -> Rewritten:
     if not isinstance(reading.points, AnswerError):
         first, second = reading.points
         points = space.point_to_image(first), space.point_to_image(second)
-    note = ""
-    if answers == "box" and box is not None and points is None:
-        points, note = points_of_box(box), _NOTES[answers]
-    elif answers == "points" and points is not None and box is None:
-        box, note = box_of_points(points), _NOTES[answers]
+    given = box, points
+    box, points = _completed(box, points, answers)
+    note = "" if (box, points) == given else _NOTES[answers]
     if box is not None:
         fields["bbox"] = _written(box)
     if points is not None:
         fields["points_1"], fields["points_2"] = map(_written, points)
     end = _END if block.endswith(_END) else ""
     return Rewritten(f"<answer>{json.dumps(fields)}{end}", note)
+
+
+def _completed(
+    box: Corners | None, points: Pair | None, answers: Answers
+) -> tuple[Corners | None, Pair | None]:
+    if answers == "box" and box is not None and points is None:
+        return box, points_of_box(box)
+    if answers == "points" and points is not None and box is None:
+        return box_of_points(points), points
+    return box, points
 
 
 def _fields(value: Any) -> dict[str, Any] | None:

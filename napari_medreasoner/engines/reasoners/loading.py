@@ -178,12 +178,13 @@ def _greedy(model: Any, processor: Any, max_new_tokens: int) -> GenerationConfig
     own, tokens = model.generation_config, processor.tokenizer
     banned = {getattr(model.config, name, None) for name in _VISION_TOKENS}
     banned |= set(processor.image_token_ids)
-    end, pad = own.eos_token_id, own.pad_token_id
+    ends = own.eos_token_id if isinstance(own.eos_token_id, list) else [own.eos_token_id]
     return GenerationConfig(
         do_sample=False,
         max_new_tokens=max_new_tokens,
         suppress_tokens=sorted(token for token in banned if isinstance(token, int)),
         bos_token_id=own.bos_token_id,
-        eos_token_id=tokens.eos_token_id if end is None else end,
-        pad_token_id=tokens.pad_token_id if pad is None else pad,
+        # A model trained further may name one end and its chat template use another.
+        eos_token_id=sorted({*ends, tokens.eos_token_id} - {None}),
+        pad_token_id=tokens.pad_token_id,
     )

@@ -76,7 +76,7 @@ def test_folders_are_checked_before_they_are_loaded(
     refused(tmp_path / "nowhere", "holds no model")
     refused(folder_with(tmp_path / "other", model_type="bert"), 'type "bert"')
     refused(
-        folder_with(tmp_path / "code", model_type="qwen2_5_vl", auto_map={"AutoModel": "x.Y"}),
+        folder_with(tmp_path / "code", model_type="internvl_chat", auto_map={"AutoModel": "x.Y"}),
         "code of its own",
     )
     pickled = folder_with(tmp_path / "pickled", model_type="qwen2_5_vl")

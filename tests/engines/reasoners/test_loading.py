@@ -5,6 +5,7 @@ import os
 import pickle
 import shutil
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from napari_medreasoner.core.errors import SettingsError, WeightsError
+from napari_medreasoner.core.errors import MissingEngineError, SettingsError, WeightsError
 from napari_medreasoner.engines.device import device_of, dtype_of
 from napari_medreasoner.engines.models.catalogue import card_of
 from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.reasoners.loading import _quantisation
 from napari_medreasoner.engines.reasoners.transformers_vlm import load
 from napari_medreasoner.engines.registry import create_reasoner
 from tests.engines.reasoners.conftest import asked
@@ -150,6 +152,13 @@ def test_fewer_bits_need_cuda(folder: Path, bits: Any) -> None:
         create_reasoner(str(folder), options)
 
 
+@pytest.mark.skipif(find_spec("bitsandbytes") is not None, reason="bitsandbytes is installed")
+def test_fewer_bits_need_bitsandbytes() -> None:
+    options = EngineOptions(quantisation="4bit")
+    with pytest.raises(MissingEngineError, match=r"bitsandbytes; install it .*\[quantised\]"):
+        _quantisation(options, torch.device("cuda"), torch.bfloat16)
+
+
 def test_half_precision_is_loaded_as_such(folder: Path) -> None:
     reasoner: Any = create_reasoner(str(folder), EngineOptions(device="cpu", dtype="bfloat16"))
     assert {tensor.dtype for tensor in reasoner._model.parameters()} == {torch.bfloat16}
@@ -169,9 +178,16 @@ def test_penalties_and_chance_in_a_folder_are_left_out(folder: Path) -> None:
     assert "".join(lively.stream(asked("where?"))) == text
 
 
-def test_the_layout_that_qwen_published_is_read(folder: Path) -> None:
-    """Older keys, and the text model's settings at the top of config.json."""
-    text = "".join(create_reasoner(str(folder), CPU).stream(asked("where?")))
+def test_an_end_that_only_the_chat_template_uses_is_one(folder: Path) -> None:
+    edited(folder / "generation_config.json", eos_token_id=0, pad_token_id=None)
+    reasoner: Any = create_reasoner(str(folder), CPU)
+    settings, tokens = reasoner._model.generation_config, reasoner._processor.tokenizer
+    assert settings.eos_token_id == [0, tokens.convert_tokens_to_ids("<|im_end|>")]
+    assert settings.pad_token_id == tokens.pad_token_id
+
+
+def as_published(folder: Path) -> None:
+    """Rearrange a folder as Qwen2.5-VL and most models made from it lie on the hub."""
     tensors = {
         key.replace("model.visual.", "visual.").replace("model.language_model.", "model."): tensor
         for key, tensor in load_file(folder / WEIGHTS).items()
@@ -184,4 +200,22 @@ def test_the_layout_that_qwen_published_is_read(folder: Path) -> None:
     inner["rope_scaling"] = {"type": "mrope", "mrope_section": rope["mrope_section"]}
     del inner["model_type"]
     (folder / "config.json").write_text(json.dumps({**inner, **config}))
-    assert "".join(create_reasoner(str(folder), CPU).stream(asked("where?"))) == text
+    processor = json.loads((folder / "processor_config.json").read_text())
+    images = processor["image_processor"]
+    size = images.pop("size")
+    limits = {"min_pixels": size["shortest_edge"], "max_pixels": size["longest_edge"]}
+    named = {**images, **limits, "processor_class": processor["processor_class"]}
+    (folder / "preprocessor_config.json").write_text(json.dumps(named))
+    (folder / "processor_config.json").unlink()
+    chat = folder / "chat_template.jinja"
+    (folder / "chat_template.json").write_text(json.dumps({"chat_template": chat.read_text()}))
+    chat.unlink()
+
+
+def test_the_layout_that_qwen_published_is_read(folder: Path) -> None:
+    """Older keys, settings at the top of config.json, processor and chat template apart."""
+    own: Any = create_reasoner(str(folder), CPU)
+    as_published(folder)
+    published: Any = create_reasoner(str(folder), CPU)
+    assert list(published.stream(asked("where?"))) == list(own.stream(asked("where?")))
+    assert published.frame(4000, 3000) == own.frame(4000, 3000)

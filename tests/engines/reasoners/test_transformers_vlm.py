@@ -2,6 +2,7 @@
 
 import shutil
 import threading
+from itertools import islice, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 
+from medreasoner_trainer.evaluation.evaluator import BatchReasoner
 from napari_medreasoner.core.errors import (
     AnswerError,
     ImageError,
@@ -21,17 +23,20 @@ from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.engines.base import question_for
 from napari_medreasoner.engines.embedded.classical import ClassicalSegmenter
 from napari_medreasoner.engines.grounder import Grounder
-from napari_medreasoner.engines.models.card import Coordinates
+from napari_medreasoner.engines.models.card import Coordinates, ModelCard
 from napari_medreasoner.engines.models.catalogue import card_of
 from napari_medreasoner.engines.models.folder import Manifest, ModelFile
 from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.reasoners.transformers_vlm import TransformersReasoner, load
 from napari_medreasoner.engines.registry import create_reasoner
+from tests.checkpoints.teaching import Lesson, teach
 from tests.checkpoints.vlm import MAKERS
 from tests.engines.reasoners.conftest import ANSWERS, PICTURE, asked
 
 CPU = EngineOptions(device="cpu", max_new_tokens=40)
 LONG = EngineOptions(device="cpu", max_new_tokens=200)
+
+THOUSANDTHS = '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}'
 
 
 def bare(reasoner: Any, question: str) -> str:
@@ -39,6 +44,11 @@ def bare(reasoner: Any, question: str) -> str:
     inputs = reasoner._inputs([asked(question)])
     made = reasoner._model.generate(**inputs)[0, inputs["input_ids"].shape[1] :]
     return str(reasoner._processor.tokenizer.decode(made, skip_special_tokens=True))
+
+
+def written_in(coordinates: Coordinates) -> ModelCard:
+    """A card of the taught model that has it write places in another way."""
+    return card_of("qwen2.5-vl-7b").model_copy(update={"coordinates": coordinates})
 
 
 @pytest.fixture(scope="module")
@@ -70,6 +80,7 @@ def test_an_answer_comes_out_in_pixels_of_the_picture(reasoner: Any) -> None:
     trace, tag, _ = ANSWERS["both"].partition("<answer>")
     assert text.startswith(trace + tag)
     assert len(pieces) > 15
+    assert isinstance(reasoner, BatchReasoner)
     assert {"é", "漢", "😀"} <= set(pieces)
     found = parse_answer(text, strict=True)
     assert found.bbox == (15, 30, 45, 60)
@@ -97,6 +108,45 @@ def test_a_folder_says_how_its_model_writes_places(
     reasoner: Any = create_reasoner(str(folder), LONG)
     reasoner._conversations._instruction = ""  # the answers were taught to the bare questions
     assert parse_answer("".join(reasoner.stream(asked("both")))).bbox == box
+
+
+@pytest.mark.filterwarnings("ignore:__array_wrap__:DeprecationWarning")  # InternVL's processor
+@pytest.mark.parametrize(
+    ("name", "own", "said"),
+    [
+        (
+            "medvlm-r1-2b",
+            '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}',
+            "",
+        ),
+        (
+            "internvl3-8b",
+            '{"bbox": [100, 200, 300, 400], "points_1": [1, 2], "points_2": [3, 4]}',
+            "",
+        ),
+        (
+            "medgemma-4b",
+            '{"bbox": [200, 100, 400, 300], "points_1": [1, 2], "points_2": [3, 4]}',
+            "\nWrite y before x in every place: [y1, x1, y2, x2] and [y, x].",
+        ),
+        (
+            "sam4mllm-8b",
+            '{"bbox": [0.1, 0.2, 0.3, 0.4]}',
+            "\nInstead of pixels, write fractions of the image's width and height, from 0 to 1.",
+        ),
+    ],
+)
+def test_each_family_by_a_card_of_the_catalogue(
+    tmp_path: Path, name: str, own: str, said: str
+) -> None:
+    folder = MAKERS[card_of(name).family](tmp_path / name)
+    text = f"<think>Here.</think><answer>{own}</answer>"
+    teach(folder, [Lesson(PICTURE, f"where?{said}", text)])
+    reasoner = create_reasoner(name, EngineOptions(device="cpu", models=tmp_path))
+    found = parse_answer("".join(reasoner.stream(asked("where?"))), strict=True)
+    assert found.bbox == (15, 18, 45, 36)
+    assert found.trace.startswith("Here.")
+    assert ("not by the model" in found.trace) == (name == "sam4mllm-8b")
 
 
 def test_a_box_only_model_is_completed_and_says_so(taught: Path, tmp_path: Path) -> None:
@@ -145,6 +195,16 @@ def test_nothing_is_computed_before_it_is_asked_for_nor_after_closing(reasoner: 
     hook.remove()
 
 
+def test_two_streams_do_not_disturb_each_other(reasoner: Any) -> None:
+    tall = asked("where?", np.full((400, 60, 3), 200, np.uint8))
+    alone = list(islice(reasoner.stream(tall), 40))
+    one, other = reasoner.stream(asked("both")), reasoner.stream(tall)
+    pairs = list(islice(zip_longest(one, other), 40))
+    assert [piece for _, piece in pairs] == alone
+    text = "".join(piece for piece, _ in pairs if piece) + "".join(one)
+    assert text == "".join(reasoner.stream(asked("both")))
+
+
 def test_nothing_is_computed_after_the_answer(reasoner: Any) -> None:
     """The taught answer goes on behind its closing tag."""
     passes: list[int] = []
@@ -165,15 +225,12 @@ def test_an_answer_that_is_cut_is_told_by_the_parser(taught: Path) -> None:
     assert raised.value.fault == AnswerFault.NOT_JSON
 
 
-def test_the_prompt_names_the_size_the_model_counts_in(reasoner: Any) -> None:
+def test_the_prompt_names_the_size_the_model_counts_in(reasoner: Any, taught: Path) -> None:
     request = question_for(reasoner, PICTURE, "where?", BUILT_IN["Direct"], "CT")
     assert "image of 140 x 84 pixels" in request.messages[-1].content
     assert request.modality == "CT"
-    card = card_of("internvl3-8b")
-    for coordinates, frame in {"norm1000": (1000, 1000), "norm1": (150, 90)}.items():
-        reasoner._card = card.model_copy(update={"coordinates": coordinates})
-        assert reasoner.frame(150, 90) == frame
-    reasoner._card = card_of("lingshu-7b")
+    assert load(written_in("norm1000"), taught, CPU).frame(150, 90) == (1000, 1000)
+    assert load(written_in("norm1"), taught, CPU).frame(150, 90) == (150, 90)
 
 
 @pytest.mark.parametrize(
@@ -186,8 +243,7 @@ def test_the_size_is_the_one_the_processor_makes(reasoner: Any, shape: tuple[int
 
 
 def test_the_convention_is_explained_where_the_template_cannot(taught: Path) -> None:
-    card = card_of("qwen2.5-vl-7b").model_copy(update={"coordinates": "norm1000 yx"})
-    reasoner: Any = load(card, taught, CPU)
+    reasoner: Any = load(written_in("norm1000 yx"), taught, CPU)
     template = PromptTemplate(name="a", user="$question on $width x $height", system="Be brief.")
     request = question_for(reasoner, PICTURE, "where?", template)
     text = reasoner._processor.tokenizer.decode(reasoner._inputs([request])["input_ids"][0])
@@ -219,12 +275,15 @@ def test_tokens_that_stand_for_pictures_are_never_written(untaught: Path) -> Non
     states.remove()
 
 
-def test_a_picture_that_is_too_long_is_refused(reasoner: Any) -> None:
+def test_a_picture_that_is_too_long_is_refused(reasoner: Any, taught: Path) -> None:
     picture = np.zeros((1, 300, 3), np.uint8)
     with pytest.raises(ImageError, match="300 x 1 pixels is too elongated"):
         list(reasoner.stream(asked("where?", picture)))
     with pytest.raises(ImageError, match="300 x 1"):
         question_for(reasoner, picture, "where?", BUILT_IN["Direct"])
+    other = load(written_in("norm1000"), taught, CPU)  # does not need to know the resized sides
+    with pytest.raises(ImageError, match="cannot take a picture of 300 x 1 pixels"):
+        list(other.stream(asked("where?", picture)))
 
 
 def test_too_little_memory_is_said_and_survived(reasoner: Any) -> None:
