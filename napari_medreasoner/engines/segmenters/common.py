@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from transformers.utils import logging as transformers_log
 
 from napari_medreasoner.core.errors import WeightsError
 from napari_medreasoner.core.geometry import Prompts
@@ -193,6 +196,20 @@ def authors_tensors(path: Path) -> Mapping[str, torch.Tensor]:
     return tensors
 
 
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No progress bar and no table of faults, which `load_checked` tells in one sentence."""
+    verbosity, bars = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
+    transformers_log.set_verbosity(CRITICAL)
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_log.set_verbosity(verbosity)
+        if bars:
+            transformers_log.enable_progress_bar()
+
+
 def load_checked(
     kind: Any, path: Path, *, config: Any = None, tensors: Mapping[str, Any] | None = None
 ) -> Any:
@@ -213,16 +230,17 @@ def load_checked(
     WeightsError
         When a tensor is missing, left over or of another shape.
     """
-    model, report = kind.from_pretrained(
-        None if tensors else path,
-        config=config,
-        state_dict=tensors,
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    with _silence():
+        model, report = kind.from_pretrained(
+            None if tensors else path,
+            config=config,
+            state_dict=tensors,
+            dtype=torch.float32,
+            local_files_only=True,
+            use_safetensors=True,
+            ignore_mismatched_sizes=True,
+            output_loading_info=True,
+        )
     _require(
         path,
         {
