@@ -189,8 +189,10 @@ def authors_tensors(path: Path) -> Mapping[str, torch.Tensor]:
     """
     found = read_tensors(path)
     tensors = found.get("model", found)
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+    if (
+        not tensors
+        or not isinstance(tensors, Mapping)
+        or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
     ):
         raise WeightsError(f"{path} holds no model, or more than one; check which file it is.")
     return tensors
@@ -228,19 +230,24 @@ def load_checked(
     Raises
     ------
     WeightsError
-        When a tensor is missing, left over or of another shape.
+        When a tensor is missing, left over or of another shape, or the configuration is spoilt.
     """
-    with _silence():
-        model, report = kind.from_pretrained(
-            None if tensors else path,
-            config=config,
-            state_dict=tensors,
-            dtype=torch.float32,
-            local_files_only=True,
-            use_safetensors=True,
-            ignore_mismatched_sizes=True,
-            output_loading_info=True,
-        )
+    try:
+        with _silence():
+            model, report = kind.from_pretrained(
+                path if tensors is None else None,
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers raises anything when a configuration is spoilt
+        raise WeightsError(
+            f"The model in {path} cannot be loaded ({type(error).__name__}); get its files again."
+        ) from error
     _require(
         path,
         {

@@ -1,6 +1,7 @@
 """MedSAM2 through transformers: loading, prompts, volumes."""
 
 import gc
+import json
 import shutil
 import weakref
 from collections.abc import Sequence
@@ -277,4 +278,14 @@ def test_folders_that_are_not_the_model(
     path.write_bytes((folder / path.name).read_bytes()[:-1000])
     with pytest.raises(WeightsError, match=r"model\.safetensors is cut"):
         create_segmenter(str(bad), OPTIONS)
+    shutil.copy(folder / path.name, path)
+    for spoilt in (
+        {"image_size": "large"},
+        {"vision_config": 7},
+        {"memory_encoder_hidden_size": 3},
+    ):
+        config = json.loads((folder / "config.json").read_text())
+        (bad / "config.json").write_text(json.dumps({**config, **spoilt}))
+        with pytest.raises(WeightsError, match="bad"):
+            create_segmenter(str(bad), OPTIONS)
     assert capfd.readouterr() == ("", "")  # all there is to say is in the errors

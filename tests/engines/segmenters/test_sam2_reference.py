@@ -178,8 +178,9 @@ def test_files_that_are_not_the_model(options: EngineOptions, tmp_path: Path) ->
     refused(r"it has no place for blocks\.7\.weight")
     save({"model": {**tensors, "no_mem_embed": torch.zeros(1, 1, 3)}})
     refused("it has another shape of no_mem")
-    save({"model": {"epoch": 3}})
-    refused("holds no model")
+    for other in ({"epoch": 3}, {}):
+        save({"model": other})
+        refused("holds no model")
     for name in NAMES:
         (tmp_path / name / MEDSAM2_FILE).write_bytes(whole[: len(whole) // 2])
     refused(f"{MEDSAM2_FILE} is cut or damaged")
