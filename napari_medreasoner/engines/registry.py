@@ -57,6 +57,9 @@ _LOADERS: Final[Mapping[str, str]] = {
 
 _WITHOUT_FOLDER: Final = ("openai",)
 
+_EXTRAS: Final[Mapping[str, str]] = {"openai": "api", "sam2-reference": "reference"}
+"""Family to the extra that brings its packages, where that is not `models`."""
+
 _MODEL_TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "qwen2_5_vl": ("crm", "qwen2_5_vl"),
     "qwen2_vl": ("crm", "qwen2_vl"),
@@ -105,8 +108,7 @@ def _of_card(card: ModelCard, folder: Path, options: EngineOptions) -> Any:
     try:
         load = getattr(import_module(module), function)
     except ImportError as error:
-        extra = "api" if family in _WITHOUT_FOLDER else "models"
-        raise _missing(card.name, error, extra) from error
+        raise _missing(card.name, error, _EXTRAS.get(family, "models")) from error
     return load(card, folder, options)
 
 

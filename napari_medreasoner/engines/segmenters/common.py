@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from logging import CRITICAL
 from pathlib import Path
 from typing import Any, Final, Literal
 
@@ -11,6 +13,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
+from transformers.utils import logging as transformers_log
 
 from napari_medreasoner.core.errors import WeightsError
 from napari_medreasoner.core.geometry import Prompts
@@ -186,11 +189,27 @@ def authors_tensors(path: Path) -> Mapping[str, torch.Tensor]:
     """
     found = read_tensors(path)
     tensors = found.get("model", found)
-    if not isinstance(tensors, Mapping) or not all(
-        isinstance(tensor, torch.Tensor) for tensor in tensors.values()
+    if (
+        not tensors
+        or not isinstance(tensors, Mapping)
+        or not all(isinstance(tensor, torch.Tensor) for tensor in tensors.values())
     ):
         raise WeightsError(f"{path} holds no model, or more than one; check which file it is.")
     return tensors
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """No progress bar and no table of faults, which `load_checked` tells in one sentence."""
+    verbosity, bars = transformers_log.get_verbosity(), transformers_log.is_progress_bar_enabled()
+    transformers_log.set_verbosity(CRITICAL)
+    transformers_log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_log.set_verbosity(verbosity)
+        if bars:
+            transformers_log.enable_progress_bar()
 
 
 def load_checked(
@@ -211,18 +230,24 @@ def load_checked(
     Raises
     ------
     WeightsError
-        When a tensor is missing, left over or of another shape.
+        When a tensor is missing, left over or of another shape, or the configuration is spoilt.
     """
-    model, report = kind.from_pretrained(
-        None if tensors else path,
-        config=config,
-        state_dict=tensors,
-        dtype=torch.float32,
-        local_files_only=True,
-        use_safetensors=True,
-        ignore_mismatched_sizes=True,
-        output_loading_info=True,
-    )
+    try:
+        with _silence():
+            model, report = kind.from_pretrained(
+                path if tensors is None else None,
+                config=config,
+                state_dict=tensors,
+                dtype=torch.float32,
+                local_files_only=True,
+                use_safetensors=True,
+                ignore_mismatched_sizes=True,  # they are refused below, by name
+                output_loading_info=True,
+            )
+    except Exception as error:  # transformers raises anything when a configuration is spoilt
+        raise WeightsError(
+            f"The model in {path} cannot be loaded ({type(error).__name__}); get its files again."
+        ) from error
     _require(
         path,
         {

@@ -59,12 +59,14 @@ def load(card: ModelCard, folder: Path, options: EngineOptions) -> MedSamSegment
 
 def prepared(picture: NDArray[np.uint8], side: int) -> torch.Tensor:
     """A picture as MedSAM takes it, of shape (3, side, side), from 0 to 1."""
+    if (picture == picture[..., :1]).all():  # grey: resizing, a second's work, is done once
+        picture = picture[..., :1]
     square = resize(
         picture, (side, side), order=_CUBIC, preserve_range=True, anti_aliasing=True
     ).astype(np.uint8)
     least, most = int(square.min()), int(square.max())
     scaled = (square - float(least)) / max(most - least, 1e-8)
-    return torch.from_numpy(scaled).float().permute(2, 0, 1)
+    return torch.from_numpy(scaled).float().permute(2, 0, 1).expand(3, -1, -1)
 
 
 class MedSamSegmenter:

@@ -87,7 +87,7 @@ class Sam2Segmenter:
     ) -> None:
         self._device = device_of(options)
         self._dtype = dtype_of(options, self._device)
-        self._model = model.to(self._device)
+        self._model = memory_guard("Loading the model", lambda: model.to(self._device))
         self._side = int(model.image_size)
         window = f"the 8-bit picture as displayed, resized to {self._side} x {self._side} pixels"
         self.info = info_of(card, weights, window, volumes=True)

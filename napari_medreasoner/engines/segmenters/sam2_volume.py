@@ -103,7 +103,6 @@ class Follower:
             places, labels = prompt_tokens(prompts, self._size, self._model.image_size)
             inputs = {"point_coords": places, "point_labels": labels}
             session.add_point_inputs(_OBJECT, request.index, inputs)
-        session.obj_with_new_inputs = [_OBJECT]
         logits, score = self.step(request.index, backwards=False)
         if request.mask is not None:
             return SliceMask(request.index, request.mask, 1.0)
@@ -116,13 +115,17 @@ class Follower:
         """
 
         def work(dtype: torch.dtype) -> tuple[torch.Tensor, float]:
+            # Said anew each time: a step that failed half-way has used it up.
+            self._session.obj_with_new_inputs = [_OBJECT] if index == self._request.index else []
             with arithmetic(self._device, dtype):
                 out = self._model(self._session, frame_idx=index, reverse=backwards)
                 there = float(out.object_score_logits.float().sigmoid())
                 return enlarged(out.pred_masks[0, 0], self._size), there * self._model.overlap
 
+        # Places of prompts would lose a pixel in 16 bits.
+        precision = torch.float32 if index == self._request.index else self._dtype
         result = memory_guard(
-            "Following the structure", lambda: work(self._dtype), lambda: work(torch.bfloat16)
+            "Following the structure", lambda: work(precision), lambda: work(torch.bfloat16)
         )
         self._forget(index, backwards=backwards)
         return result

@@ -32,7 +32,7 @@ class SamNetwork:
     def __init__(self, model: Any, options: EngineOptions) -> None:
         self._device = device_of(options)
         self._dtype = dtype_of(options, self._device)
-        self._model = model.to(self._device)
+        self._model = memory_guard("Loading the model", lambda: model.to(self._device))
         self.side = int(model.config.vision_config.image_size)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:

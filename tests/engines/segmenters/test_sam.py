@@ -133,6 +133,15 @@ def test_medsam_stretches_grey_levels_and_sam_med2d_does_not() -> None:
     assert not flat.any()
 
 
+def test_grey_and_coloured_pictures_are_prepared_alike() -> None:
+    grey = picture(HEIGHT, WIDTH)
+    tinted = grey.copy()
+    tinted[0, 0, 2] ^= 1
+    one, other = (medsam.prepared(shown, SMALL) for shown in (grey, tinted))
+    assert one.shape == other.shape == (3, SMALL, SMALL)
+    assert torch.equal(one[:2], other[:2])
+
+
 def test_sam_med2d_takes_nearest_pixels_normalised_as_imagenet() -> None:
     image = np.zeros((2, 2, 3), np.uint8)
     image[1, 0] = (255, 0, 51)

@@ -1,6 +1,7 @@
 """MedSAM2 through transformers: loading, prompts, volumes."""
 
 import gc
+import json
 import shutil
 import weakref
 from collections.abc import Sequence
@@ -133,6 +134,30 @@ def test_a_picture_that_does_not_fit_is_encoded_in_less_memory(folder: Path) -> 
     assert np.mean(made.mask != whole.mask) < 0.1
 
 
+@pytest.mark.parametrize("mask", [None, picture(HEIGHT, WIDTH, 4)[..., 0] > 115])
+def test_a_step_that_ran_out_of_memory_half_way_is_done_again(
+    folder: Path, segmenter: VolumeSegmenter, mask: Any
+) -> None:
+    """Memory runs out when the first, then when the third slice is about to be remembered."""
+    engine = create_segmenter(str(folder), OPTIONS)
+    assert isinstance(engine, VolumeSegmenter)
+    asked = request(span=range(4, 8), mask=mask)
+    calls = []
+
+    def full(_module: Any, inputs: tuple[Any, ...]) -> None:
+        calls.append(None)
+        if len(calls) in (1, 4):
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    engine._model.memory_encoder.register_forward_pre_hook(full)  # type: ignore[attr-defined]
+    found = list(engine.propagate(asked))
+    whole = list(segmenter.propagate(asked))
+    assert len(calls) == 6
+    assert [one.index for one in found] == [one.index for one in whole] == [4, 5, 6, 7]
+    for one, other in zip(found, whole, strict=True):
+        assert np.mean(one.mask != other.mask) < 0.1
+
+
 class Slices(Sequence[Any]):
     """Slices that are made when asked for, and count how many are alive."""
 
@@ -237,7 +262,9 @@ def test_only_what_touches_the_last_mask_is_kept() -> None:
     assert kept[4:6, 4:6].all()
 
 
-def test_folders_that_are_not_the_model(folder: Path, tmp_path: Path) -> None:
+def test_folders_that_are_not_the_model(
+    folder: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     from safetensors.torch import load_file, save_file
 
     bad = tmp_path / "bad"
@@ -251,3 +278,14 @@ def test_folders_that_are_not_the_model(folder: Path, tmp_path: Path) -> None:
     path.write_bytes((folder / path.name).read_bytes()[:-1000])
     with pytest.raises(WeightsError, match=r"model\.safetensors is cut"):
         create_segmenter(str(bad), OPTIONS)
+    shutil.copy(folder / path.name, path)
+    for spoilt in (
+        {"image_size": "large"},
+        {"vision_config": 7},
+        {"memory_encoder_hidden_size": 3},
+    ):
+        config = json.loads((folder / "config.json").read_text())
+        (bad / "config.json").write_text(json.dumps({**config, **spoilt}))
+        with pytest.raises(WeightsError, match="bad"):
+            create_segmenter(str(bad), OPTIONS)
+    assert capfd.readouterr() == ("", "")  # all there is to say is in the errors

@@ -1,6 +1,7 @@
 """MedSAM2 through transformers gives what the package `sam2` gives, on its own file."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 pytest.importorskip("sam2")
 
-from napari_medreasoner.core.errors import WeightsError  # noqa: E402
+from napari_medreasoner.core.errors import MissingEngineError, WeightsError  # noqa: E402
 from napari_medreasoner.core.geometry import Prompts  # noqa: E402
 from napari_medreasoner.engines.base import Segmenter, VolumeInput  # noqa: E402
 from napari_medreasoner.engines.models.catalogue import card_of  # noqa: E402
@@ -177,11 +178,21 @@ def test_files_that_are_not_the_model(options: EngineOptions, tmp_path: Path) ->
     refused(r"it has no place for blocks\.7\.weight")
     save({"model": {**tensors, "no_mem_embed": torch.zeros(1, 1, 3)}})
     refused("it has another shape of no_mem")
-    save({"model": {"epoch": 3}})
-    refused("holds no model")
+    for other in ({"epoch": 3}, {}):
+        save({"model": other})
+        refused("holds no model")
     for name in NAMES:
         (tmp_path / name / MEDSAM2_FILE).write_bytes(whole[: len(whole) // 2])
     refused(f"{MEDSAM2_FILE} is cut or damaged")
     for name in NAMES:
         (tmp_path / name / MEDSAM2_FILE).unlink()
     refused(f"holds none of {MEDSAM2_FILE}")
+
+
+def test_without_the_package_its_extra_is_named(
+    options: EngineOptions, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delitem(sys.modules, ReferenceSegmenter.__module__)
+    monkeypatch.setitem(sys.modules, "sam2.build_sam", None)
+    with pytest.raises(MissingEngineError, match=r"napari-medreasoner\[reference\]"):
+        create_segmenter("medsam2-reference", options)
