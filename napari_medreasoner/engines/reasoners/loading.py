@@ -74,6 +74,12 @@ def load_model(folder: Path, family: str, options: EngineOptions) -> Loaded:
     MemoryShortageError
         When the weights do not fit.
     """
+    if (folder / "adapter_config.json").exists():
+        # transformers would add it, or leave it out, as PEFT happens to be installed or not.
+        raise WeightsError(
+            f"{folder} holds an adapter; merge it into its model first, as medreasoner-train "
+            "export does."
+        )
     check_folder(folder, (family,))
     device = device_of(options)
     dtype = dtype_of(options, device)

@@ -85,6 +85,10 @@ def _other_type(folder: Path) -> None:
     edited(folder / "config.json", model_type="llava_next")
 
 
+def _adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+
+
 def _no_processor(folder: Path) -> None:
     (folder / "processor_config.json").unlink()
 
@@ -107,6 +111,7 @@ def _damaged_tokenizer(folder: Path) -> None:
         (_pickled, r"pytorch_model\.bin, which could run code"),
         (_code, "code of its own, which is not run"),
         (_other_type, 'type "llava_next"'),
+        (_adapter, "holds an adapter; merge it"),
         (_no_processor, "The processor in .* cannot be loaded .*image processor"),
         (_no_chat_template, "holds no chat template"),
         (_damaged_tokenizer, "The processor in .* cannot be loaded .*line 1"),
