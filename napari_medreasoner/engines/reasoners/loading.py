@@ -39,6 +39,10 @@ _VISION_TOKENS: Final = (
 )
 """What configurations call the tokens that stand for pictures."""
 
+_TRIAL: Final = [
+    {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "?"}]},
+]
+
 _SAID: Final = 300
 """Characters of a library's own message that are passed on."""
 
@@ -74,6 +78,12 @@ def load_model(folder: Path, family: str, options: EngineOptions) -> Loaded:
     MemoryShortageError
         When the weights do not fit.
     """
+    if (folder / "adapter_config.json").exists():
+        # transformers would add it, or leave it out, as PEFT happens to be installed or not.
+        raise WeightsError(
+            f"{folder} holds an adapter; merge it into its model first, as medreasoner-train "
+            "export does."
+        )
     check_folder(folder, (family,))
     device = device_of(options)
     dtype = dtype_of(options, device)
@@ -100,9 +110,16 @@ def _processor(folder: Path) -> Any:
         ) from error
     if not hasattr(processor, "image_processor"):
         raise WeightsError(f"{folder} holds no image processor's configuration; get it again.")
+    processor.tokenizer.padding_side = "left"
+    # A model trained further may have it with the tokenizer alone.
+    processor.chat_template = processor.chat_template or processor.tokenizer.chat_template
     if not processor.chat_template:
         raise WeightsError(f"{folder} holds no chat template; take an instruction-tuned model.")
-    processor.tokenizer.padding_side = "left"
+    if processor.image_token not in processor.apply_chat_template(_TRIAL):
+        raise WeightsError(
+            f"The chat template in {folder} leaves pictures out; take that of the model it was "
+            "made from."
+        )
     return processor
 
 

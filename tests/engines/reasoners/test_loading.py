@@ -85,12 +85,22 @@ def _other_type(folder: Path) -> None:
     edited(folder / "config.json", model_type="llava_next")
 
 
+def _adapter(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"base_model_name_or_path": "elsewhere"}')
+
+
 def _no_processor(folder: Path) -> None:
     (folder / "processor_config.json").unlink()
 
 
 def _no_chat_template(folder: Path) -> None:
     (folder / "chat_template.jinja").unlink()
+
+
+def _blind_chat_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").write_text(
+        "{% for message in messages %}{{ message['content'][-1]['text'] }}{% endfor %}"
+    )
 
 
 def _damaged_tokenizer(folder: Path) -> None:
@@ -107,8 +117,10 @@ def _damaged_tokenizer(folder: Path) -> None:
         (_pickled, r"pytorch_model\.bin, which could run code"),
         (_code, "code of its own, which is not run"),
         (_other_type, 'type "llava_next"'),
+        (_adapter, "holds an adapter; merge it"),
         (_no_processor, "The processor in .* cannot be loaded .*image processor"),
         (_no_chat_template, "holds no chat template"),
+        (_blind_chat_template, "chat template in .* leaves pictures out"),
         (_damaged_tokenizer, "The processor in .* cannot be loaded .*line 1"),
     ],
 )
@@ -192,7 +204,14 @@ def as_published(folder: Path) -> None:
         key.replace("model.visual.", "visual.").replace("model.language_model.", "model."): tensor
         for key, tensor in load_file(folder / WEIGHTS).items()
     }
-    save_file(tensors, folder / WEIGHTS, metadata={"format": "pt"})
+    (folder / WEIGHTS).unlink()
+    places: dict[str, str] = {}
+    for number, keys in enumerate((sorted(tensors)[::2], sorted(tensors)[1::2]), start=1):
+        name = f"model-0000{number}-of-00002.safetensors"
+        save_file({key: tensors[key] for key in keys}, folder / name, metadata={"format": "pt"})
+        places |= dict.fromkeys(keys, name)
+    index = {"metadata": {}, "weight_map": places}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
     config = json.loads((folder / "config.json").read_text())
     inner = config.pop("text_config")
     rope = inner.pop("rope_parameters")
@@ -212,10 +231,19 @@ def as_published(folder: Path) -> None:
     chat.unlink()
 
 
+def test_a_chat_template_with_the_tokenizer_alone_is_taken(folder: Path) -> None:
+    own = list(create_reasoner(str(folder), CPU).stream(asked("where?")))
+    chat = folder / "chat_template.jinja"
+    edited(folder / "tokenizer_config.json", chat_template=chat.read_text())
+    chat.unlink()
+    assert list(create_reasoner(str(folder), CPU).stream(asked("where?"))) == own
+
+
 def test_the_layout_that_qwen_published_is_read(folder: Path) -> None:
-    """Older keys, settings at the top of config.json, processor and chat template apart."""
+    """Shards, older keys, settings at the top of config.json, processor and template apart."""
     own: Any = create_reasoner(str(folder), CPU)
     as_published(folder)
+    (folder / "generation_config.json").unlink()  # some that were made from it have none
     published: Any = create_reasoner(str(folder), CPU)
     assert list(published.stream(asked("where?"))) == list(own.stream(asked("where?")))
     assert published.frame(4000, 3000) == own.frame(4000, 3000)
