@@ -313,7 +313,7 @@ def read_itk(path: Path) -> Volume:
     Parameters
     ----------
     path : Path
-        Ends in ".nrrd" or ".mha"; ".nhdr" and ".mhd" are refused with advice.
+        Ends in ".nrrd", ".mha" or ".mhd"; ".nhdr" is refused with advice.
 
     Returns
     -------
