@@ -344,4 +344,5 @@ def read_itk(path: Path) -> Volume:
         ) from error
     if claim.patient:
         return volume
-    return replace(volume, warnings=("The file does not say how it lies in the patient.",))
+    unplaced = "The file does not say how it lies in the patient."
+    return replace(volume, warnings=(unplaced, *volume.warnings))
