@@ -10,7 +10,7 @@ import torch
 from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.engines.options import EngineOptions
 
-__all__ = ["arithmetic", "device_of", "dtype_of"]
+__all__ = ["arithmetic", "device_name", "device_of", "dtype_of"]
 
 
 def device_of(options: EngineOptions) -> torch.device:
@@ -60,3 +60,10 @@ def arithmetic(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
     """
     with torch.inference_mode(), torch.autocast(device.type, dtype, dtype != torch.float32):
         yield
+
+
+def device_name(device: torch.device) -> str:
+    """As users know it: "cpu", or "cuda:0" and the name of the card."""
+    if device.type != "cuda":
+        return device.type
+    return f"cuda:{device.index or 0} {torch.cuda.get_device_name(device)}"

@@ -14,6 +14,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 from napari_medreasoner.core.errors import ImageError, MemoryShortageError, WeightsError
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import ReasonerInput
+from napari_medreasoner.engines.device import device_name
 from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.models.folder import Manifest
 from napari_medreasoner.engines.models.weights import origin_of
@@ -51,10 +52,11 @@ def load(card: ModelCard, folder: Path, options: EngineOptions) -> TransformersR
             f'The model "{card.name}" is said to write pixels of the resized picture, which '
             f"models of the family {card.family} do not; correct its manifest."
         )
-    return TransformersReasoner(card, load_model(folder, card.family, options), _info(card, folder))
+    loaded = load_model(folder, card.family, options)
+    return TransformersReasoner(card, loaded, _info(card, folder, loaded.device))
 
 
-def _info(card: ModelCard, folder: Path) -> EngineInfo:
+def _info(card: ModelCard, folder: Path, device: torch.device) -> EngineInfo:
     manifest = Manifest.read(folder) or Manifest()
     weights = min(folder.glob("*.safetensors"))
     return EngineInfo(
@@ -65,6 +67,7 @@ def _info(card: ModelCard, folder: Path) -> EngineInfo:
         coordinates=DESCRIPTIONS[card.coordinates],
         input_window=f"as displayed; {card.input_limits}" if card.input_limits else "as displayed",
         weights=origin_of(manifest.repository, manifest.revision, weights),
+        device=device_name(device),
     )
 
 

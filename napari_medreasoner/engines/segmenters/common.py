@@ -18,6 +18,7 @@ from transformers.utils import logging as transformers_log
 from napari_medreasoner.core.errors import WeightsError
 from napari_medreasoner.core.geometry import Prompts
 from napari_medreasoner.core.protocol import EngineInfo
+from napari_medreasoner.engines.device import device_name
 from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.models.folder import Manifest
 from napari_medreasoner.engines.models.weights import origin_of, read_tensors
@@ -99,6 +100,7 @@ def info_of(
     card: ModelCard,
     weights: str,
     window: str,
+    device: torch.device,
     *,
     volumes: bool = False,
     prompts: tuple[PromptKind, ...] = ("box", "points", "negative points"),
@@ -114,6 +116,7 @@ def info_of(
         volumes=volumes,
         prompts=prompts,
         weights=weights,
+        device=device_name(device),
     )
 
 

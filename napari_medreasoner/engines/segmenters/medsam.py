@@ -88,7 +88,7 @@ class MedSamSegmenter:
             f"the 8-bit picture as displayed, resized to {network.side} x {network.side} pixels, "
             "its range of grey levels stretched"
         )
-        self.info = info_of(card, weights, window, prompts=("box",))
+        self.info = info_of(card, weights, window, network.device, prompts=("box",))
 
     def set_image(self, image: NDArray[np.uint8]) -> Embedding:
         """Encode a picture.

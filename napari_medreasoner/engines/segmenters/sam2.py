@@ -90,7 +90,7 @@ class Sam2Segmenter:
         self._model = memory_guard("Loading the model", lambda: model.to(self._device))
         self._side = int(model.image_size)
         window = f"the 8-bit picture as displayed, resized to {self._side} x {self._side} pixels"
-        self.info = info_of(card, weights, window, volumes=True)
+        self.info = info_of(card, weights, window, self._device, volumes=True)
 
     def set_image(self, image: NDArray[np.uint8]) -> Embedding:
         """Encode a picture.

@@ -110,7 +110,7 @@ class ReferenceSegmenter:
         # The package has the sizes for squares of 1024 written into it.
         self._predictor._bb_feat_sizes = [(self._side // stride,) * 2 for stride in (4, 8, 16)]
         window = f"the 8-bit picture as displayed, resized to {self._side} x {self._side} pixels"
-        self.info = info_of(card, weights, window, volumes=True)
+        self.info = info_of(card, weights, window, self._device, volumes=True)
 
     def set_image(self, image: NDArray[np.uint8]) -> Embedding:
         """Encode a picture."""

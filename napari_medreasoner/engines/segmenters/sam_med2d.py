@@ -79,7 +79,7 @@ class SamMed2dSegmenter:
         window = (
             f"the 8-bit picture as displayed, resized to {network.side} x {network.side} pixels"
         )
-        self.info = info_of(card, weights, window)
+        self.info = info_of(card, weights, window, network.device)
 
     def set_image(self, image: NDArray[np.uint8]) -> Embedding:
         """Encode a picture.

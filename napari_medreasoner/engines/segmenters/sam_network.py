@@ -27,12 +27,14 @@ class SamNetwork:
     ----------
     side : int
         Of the square it takes, in pixels.
+    device : torch.device
+        Where it computes.
     """
 
     def __init__(self, model: Any, options: EngineOptions) -> None:
-        self._device = device_of(options)
-        self._dtype = dtype_of(options, self._device)
-        self._model = memory_guard("Loading the model", lambda: model.to(self._device))
+        self.device = device_of(options)
+        self._dtype = dtype_of(options, self.device)
+        self._model = memory_guard("Loading the model", lambda: model.to(self.device))
         self.side = int(model.config.vision_config.image_size)
 
     def encode(self, pixels: torch.Tensor) -> torch.Tensor:
@@ -45,8 +47,8 @@ class SamNetwork:
         """
 
         def work(dtype: torch.dtype) -> torch.Tensor:
-            with arithmetic(self._device, dtype):
-                found = self._model.get_image_embeddings(pixels[None].to(self._device))
+            with arithmetic(self.device, dtype):
+                found = self._model.get_image_embeddings(pixels[None].to(self.device))
             features: torch.Tensor = found.to(self._dtype)
             return features
 
@@ -80,17 +82,17 @@ class SamNetwork:
             Choose among three candidates; else the single one.
         """
         given = {
-            "input_points": None if points is None else points[None, None].to(self._device),
-            "input_labels": None if labels is None else labels[None, None].to(self._device),
-            "input_boxes": None if box is None else box[None, None].to(self._device),
-            "input_masks": None if previous is None else previous[None, None].to(self._device),
+            "input_points": None if points is None else points[None, None].to(self.device),
+            "input_labels": None if labels is None else labels[None, None].to(self.device),
+            "input_boxes": None if box is None else box[None, None].to(self.device),
+            "input_masks": None if previous is None else previous[None, None].to(self.device),
         }
 
         def work() -> tuple[torch.Tensor, float]:
             with torch.inference_mode():  # positions of prompts keep 32 bits
                 sparse, dense = self._model.get_prompt_embeddings(**given)
                 positions = self._model.get_image_wide_positional_embeddings()
-            with arithmetic(self._device, self._dtype):
+            with arithmetic(self.device, self._dtype):
                 masks, overlaps = self._model.mask_decoder(
                     image_embeddings=features,
                     image_positional_embeddings=positions,
