@@ -10,8 +10,8 @@ Three things could make volumes differ, each measured by undoing it alone:
   shades instead of black and white: 1.2e-2 in logits, 4 in 1000 pixels of the masks;
 * from a given mask, transformers remembers the mask itself, `sam2` what is left of it at a quarter
   of the square's side: 1.5e-4;
-* from a given mask, transformers makes the object pointer of the best of three candidates, `sam2` of
-  the single one: 1.0e-4.
+* from a given mask, transformers makes the object pointer of the best of three candidates,
+  `sam2` of the single one: 1.0e-4.
 
 `sam2_weights.Tracker` does the last two as `sam2` does. Memories in bfloat16, positions in time and
 multiple masks are alike in both. `sam2` also fills holes of up to 8 pixels, by a CUDA kernel of its
