@@ -44,7 +44,7 @@ class Space:
     ----------
     image : tuple of int
         Width and height in pixels.
-    size : tuple of float
+    size : tuple of int
         Width and height in the model's unit.
     pixels : bool
         Whether that unit is a pixel, so that a point is an index.
@@ -53,7 +53,7 @@ class Space:
     """
 
     image: tuple[int, int]
-    size: tuple[float, float]
+    size: tuple[int, int]
     pixels: bool = True
     y_first: bool = False
 

@@ -99,15 +99,16 @@ class TransformersReasoner:
     def frame(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of a picture as this model counts them, for prompts.
 
+        Pixels where it counts in fractions: an instruction is added to those prompts.
+
         Raises
         ------
         ImageError
             When the picture is too elongated for the model.
         """
-        space = self._space(width, height)
-        if min(space.size) <= 1:
+        if self._card.coordinates == "norm1":
             return width, height
-        return round(space.size[0]), round(space.size[1])
+        return self._space(width, height).size
 
     def stream(self, request: ReasonerInput) -> Generator[str]:
         """Yield the text piece by piece; see `Reasoner.stream`.
@@ -136,7 +137,7 @@ class TransformersReasoner:
             yield shown
 
     def answer_batch(self, requests: Sequence[ReasonerInput]) -> list[str]:
-        """Whole texts, one for each request, as `stream` would give them.
+        """Whole texts, one for each request, as `stream` would give them up to rounding.
 
         Raises
         ------

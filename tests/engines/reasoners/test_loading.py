@@ -17,7 +17,7 @@ from napari_medreasoner.core.errors import MissingEngineError, SettingsError, We
 from napari_medreasoner.engines.device import device_of, dtype_of
 from napari_medreasoner.engines.models.catalogue import card_of
 from napari_medreasoner.engines.options import EngineOptions
-from napari_medreasoner.engines.reasoners.loading import _quantisation
+from napari_medreasoner.engines.reasoners import loading
 from napari_medreasoner.engines.reasoners.transformers_vlm import load
 from napari_medreasoner.engines.registry import create_reasoner
 from tests.engines.reasoners.conftest import asked
@@ -168,7 +168,17 @@ def test_fewer_bits_need_cuda(folder: Path, bits: Any) -> None:
 def test_fewer_bits_need_bitsandbytes() -> None:
     options = EngineOptions(quantisation="4bit")
     with pytest.raises(MissingEngineError, match=r"bitsandbytes; install it .*\[quantised\]"):
-        _quantisation(options, torch.device("cuda"), torch.bfloat16)
+        loading._quantisation(options, torch.device("cuda"), torch.bfloat16)
+
+
+def test_flash_attention_is_taken_where_it_can_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    cuda, cpu = torch.device("cuda"), torch.device("cpu")
+    monkeypatch.setattr(loading, "is_flash_attn_2_available", lambda: True)
+    assert loading._attention(cuda, torch.bfloat16) == "flash_attention_2"
+    assert loading._attention(cuda, torch.float32) == "sdpa"
+    assert loading._attention(cpu, torch.bfloat16) == "sdpa"
+    monkeypatch.setattr(loading, "is_flash_attn_2_available", lambda: False)
+    assert loading._attention(cuda, torch.bfloat16) == "sdpa"
 
 
 def test_half_precision_is_loaded_as_such(folder: Path) -> None:
