@@ -36,11 +36,18 @@ def serve(
     ] = None,
     certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
     key: Annotated[Path | None, typer.Option(help="TLS key, PEM.")] = None,
+    ray: Annotated[
+        bool, typer.Option("--ray", help="Serve from several replicas, by Ray Serve.")
+    ] = False,
+    replicas: Annotated[int, typer.Option(min=1, help="With --ray: sets of engines.")] = 1,
+    gpus: Annotated[
+        float, typer.Option(min=0, help="With --ray: GPUs of each replica; 0 takes the CPU.")
+    ] = 1.0,
     until_eof: Annotated[bool, typer.Option("--until-eof", help="End when stdin ends.")] = False,
 ) -> None:
     """Serve a reasoner and a segmenter; prints one line with the address."""
     try:
-        from napari_medreasoner.server.run import run
+        from napari_medreasoner.server.run import run, run_distributed
         from napari_medreasoner.server.settings import Settings, read_token
     except ImportError as error:
         raise MissingEngineError(
@@ -65,4 +72,7 @@ def serve(
         certificate=certificate,
         key=key,
     )
-    run(settings, until_eof=until_eof)
+    if ray:
+        run_distributed(settings, replicas, gpus)
+    else:
+        run(settings, until_eof=until_eof)

@@ -12,6 +12,8 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Final, TextIO
 
@@ -23,9 +25,10 @@ from napari_medreasoner.engines.registry import create_reasoner, create_segmente
 from napari_medreasoner.server.app import create_app
 from napari_medreasoner.server.deadlines import DeadlineProtocol
 from napari_medreasoner.server.logs import log_to_stderr
+from napari_medreasoner.server.ray_serve import run_on_ray
 from napari_medreasoner.server.settings import HOST, Settings
 
-__all__ = ["run"]
+__all__ = ["run", "run_distributed"]
 
 _GRACE_SECONDS: Final = 5
 """Time for running answers to end at shutdown."""
@@ -34,6 +37,11 @@ _STDIN, _STDOUT, _STDERR = range(3)
 
 # Longer than a client keeps an idle connection, so that it never reuses a closing one.
 _IDLE_SECONDS: Final = 75
+
+
+def _announce(announce_to: TextIO, url: str) -> None:
+    announce_to.write(json.dumps({"url": url, "pid": os.getpid()}) + "\n")
+    announce_to.flush()
 
 
 class _AnnouncingServer(uvicorn.Server):
@@ -52,9 +60,7 @@ class _AnnouncingServer(uvicorn.Server):
         """Warm up and listen, then announce."""
         self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        place = {"url": self._url, "pid": os.getpid()}
-        self._announce_to.write(json.dumps(place) + "\n")
-        self._announce_to.flush()
+        _announce(self._announce_to, self._url)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Begin to end: streams say so to their clients instead of breaking off."""
@@ -114,6 +120,24 @@ def _config(app: FastAPI, settings: Settings, grace: int) -> uvicorn.Config:
         timeout_graceful_shutdown=grace,
         timeout_keep_alive=_IDLE_SECONDS,
     )
+
+
+def run_distributed(settings: Settings, replicas: int, gpus: float) -> None:
+    """Serve from several replicas until told to stop; see `ray_serve.run_on_ray`.
+
+    Raises
+    ------
+    SettingsError
+        When the port cannot be used.
+    MissingEngineError, EngineError
+        When Ray or an engine is missing, or the replicas do not start.
+    """
+    log_to_stderr(settings.token)
+    with _bind(settings.host, settings.port) as free:  # Ray binds it by itself, and takes no 0
+        port = free.getsockname()[1]
+    with _claimed_stdout() as announce_to:
+        announce = partial(_announce, announce_to, _url(settings, port))
+        run_on_ray(replace(settings, port=port), replicas, gpus, announce)
 
 
 def run(settings: Settings, *, until_eof: bool = False) -> None:
