@@ -7,6 +7,7 @@ depend on them; `--weights MedSAM2_latest.pt` takes real ones. `--device cuda` m
 from __future__ import annotations
 
 import argparse
+import asyncio
 import shutil
 import statistics
 import tempfile
@@ -21,6 +22,8 @@ import sam2.sam2_video_predictor as video
 import torch
 from sam2.sam2_image_predictor import SAM2ImagePredictor
 
+from napari_medreasoner.client.launcher import LocalServer
+from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.core.geometry import Box, Point, Prompts
 from napari_medreasoner.engines.base import VolumeInput
 from napari_medreasoner.engines.device import arithmetic, device_of, dtype_of
@@ -149,6 +152,7 @@ def main() -> None:
         shutil.copy(given.weights, path) if given.weights else random_weights(path)
         options = EngineOptions(device=given.device, models=Path(folder))
         measure(path, options, given.repeats, ball(given.slices))
+        measure_server(path, options, given.repeats, ball(2))
 
 
 def measure(path: Path, options: EngineOptions, repeats: int, slices: list[Any]) -> None:
@@ -179,6 +183,50 @@ def measure(path: Path, options: EngineOptions, repeats: int, slices: list[Any])
             lambda: bare.follow(0, followed),
         ),
     )
+
+
+class Served:
+    """The engine behind a server process, as the plugin's client reaches it.
+
+    Moves the box by a pixel each time, so that no answer could be kept.
+    """
+
+    def __init__(self, options: EngineOptions, picture: Any) -> None:
+        self._picture = Picture(UploadImage(picture))
+        place = ("--models", str(options.models), "--device", options.device)
+        self._server = LocalServer(asm=NAME, options=place)
+        self._loop = asyncio.new_event_loop()
+        self._run(self._server.start())
+        self._client = self._server.client()
+        self._turn = 0
+
+    def _run(self, work: Any) -> Any:
+        return self._loop.run_until_complete(work)
+
+    def correct(self) -> None:
+        """One correction, from prompts to the unpacked mask."""
+        self._turn += 1
+        x1, y1, x2, y2 = BOX
+        box = Box.from_corners(x1 + self._turn % 2, y1, x2, y2)
+        self._run(self._client.segment(self._picture, Prompts(box=box, points=PROMPTS.points)))
+
+    def close(self) -> None:
+        """End the process."""
+        self._run(self._client.aclose())
+        self._run(self._server.stop())
+        self._loop.close()
+
+
+def measure_server(path: Path, options: EngineOptions, repeats: int, slices: list[Any]) -> None:
+    """A correction through client and server against the bare predictor in this process."""
+    picture = slices[len(slices) // 2]
+    bare, served = Bare(path, options, slices), Served(options, picture)
+    bare.set_image(picture)
+    ours, alone = by_turns(8 * repeats, served.correct, bare.predict)
+    served.close()
+    report("correction, by the server", ours, alone)
+    more = statistics.median(ours) - 1.2 * statistics.median(alone)
+    print(f"  beyond 1.2 times the bare predictor: {more * 1000:.1f} ms (goal: at most 10)")
 
 
 if __name__ == "__main__":

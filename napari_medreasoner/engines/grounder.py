@@ -8,7 +8,7 @@ from collections.abc import Generator, Iterator
 from contextlib import closing
 from dataclasses import dataclass, field
 from time import perf_counter
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 from napari_medreasoner.core.errors import EngineError, MedReasonerError
 from napari_medreasoner.core.geometry import Prompts
@@ -25,7 +25,9 @@ from napari_medreasoner.core.protocol import (
 )
 from napari_medreasoner.engines.base import Reasoner, ReasonerInput, Segmenter
 
-__all__ = ["Grounder", "ThinkSplitter"]
+__all__ = ["Grounder", "ThinkSplitter", "as_generator"]
+
+T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
@@ -153,7 +155,7 @@ class Grounder:
         """Stream the reasoner; collect its whole text in `text`."""
         splitter = ThinkSplitter()
         length = 0
-        with closing(_as_generator(self.reasoner.stream(request))) as pieces:
+        with closing(as_generator(self.reasoner.stream(request))) as pieces:
             for piece in pieces:
                 clock.first_token = clock.first_token or clock.now()
                 text.append(piece)
@@ -167,11 +169,11 @@ class Grounder:
                     )
 
 
-def _as_generator(pieces: Iterator[str]) -> Generator[str]:
-    """Give any iterator a `close`, so that stopping reaches the reasoner if it has one."""
+def as_generator(items: Iterator[T]) -> Generator[T]:
+    """Give any iterator a `close`, so that stopping reaches the engine if it has one."""
     try:
-        yield from pieces
+        yield from items
     finally:
-        close = getattr(pieces, "close", None)
+        close = getattr(items, "close", None)
         if close is not None:
             close()

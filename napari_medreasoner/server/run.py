@@ -182,7 +182,8 @@ def run(settings: Settings, *, until_eof: bool = False) -> None:
             server.run(sockets=[listener])
         except SystemExit as error:  # how uvicorn reports that the lifespan could not start
             raise EngineError(
-                f'The segmenter "{settings.asm}" failed at its warm-up; the lines above say why.'
+                f'"{settings.crm}" or "{settings.asm}" failed at its warm-up; the lines above say '
+                "why."
             ) from error
 
 

@@ -41,7 +41,7 @@ from napari_medreasoner.engines.base import (
     VolumeSegmenter,
     question_for,
 )
-from napari_medreasoner.engines.grounder import Grounder
+from napari_medreasoner.engines.grounder import Grounder, as_generator
 from napari_medreasoner.imaging.window import auto_window
 from napari_medreasoner.server.metrics import Metrics
 from napari_medreasoner.server.store import RecentCache
@@ -117,11 +117,20 @@ class Workbench:
         return self._views.nbytes
 
     def warm_up(self) -> None:
-        """Segment a small square, so that the first user does not pay for lazy set-up."""
+        """Use both engines once, so that the first user does not pay for lazy set-up.
+
+        A reasoner on another machine is left alone: nothing is sent there unasked.
+        """
         square = Box.from_corners(16, 16, 48, 48)
         picture = np.zeros((_WARM_UP_SIDE, _WARM_UP_SIDE, 3), np.uint8)
         picture[square.slices] = 200
         self._segmenter.segment(self._segmenter.set_image(picture), Prompts(box=square))
+        if self._reasoner.info.leaves_machine:
+            return
+        template = next(iter(BUILT_IN.values()))
+        question = question_for(self._reasoner, picture, "What is shown?", template)
+        with closing(as_generator(self._reasoner.stream(question))) as pieces:
+            next(pieces, None)
 
     def forget(self, sha256: str) -> None:
         """Drop everything that was made of an image."""
@@ -209,7 +218,7 @@ class Workbench:
         try:
             segmenter, given, shape = self._volume_work(image, request)
             yield StatusEvent(stage="propagating")
-            with _engine_at_work(), closing(_generator(segmenter, given)) as found:
+            with _engine_at_work(), closing(as_generator(segmenter.propagate(given))) as found:
                 for one in found:
                     _check_shape(one.mask, shape)
                     slices += 1
@@ -287,17 +296,6 @@ class Workbench:
             if 0 <= index < image.shape[plane.axis]:
                 neighbour = SlicePlane(axis=plane.axis, index=index)
                 self._ahead.append((image, ref.model_copy(update={"plane": neighbour})))
-
-
-def _generator(segmenter: VolumeSegmenter, given: VolumeInput) -> Generator[Any]:
-    """Give any iterator a `close` that reaches it."""
-    found = segmenter.propagate(given)
-    try:
-        yield from found
-    finally:
-        close = getattr(found, "close", None)
-        if close is not None:
-            close()
 
 
 def _mask_of(request: PropagateRequest, shape: tuple[int, int]) -> NDArray[np.bool_] | None:

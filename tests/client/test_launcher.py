@@ -211,7 +211,7 @@ async def test_stopping_leaves_nothing_behind(picture):
     ("crm", "asm", "sentence"),
     [
         ("nothing", "fake", 'There is no reasoner named "nothing"'),
-        ("fake", "broken", 'The segmenter "broken" failed at its warm-up'),
+        ("fake", "broken", 'or "broken" failed at its warm-up'),
     ],
 )
 async def test_a_server_that_cannot_start_says_why(crm, asm, sentence):
