@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded bench-segmenters robustness hardening eval-mini wheel clean
+.PHONY: .bench-gpu .eval-mini bench-gpu demo test lint types manifest pytest bench bench-embedded bench-segmenters robustness hardening eval-mini wheel clean
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -24,8 +24,9 @@ types: .venv/.test
 manifest: .venv/.test
 	$(BIN)/npe2 validate napari_medreasoner/napari.yaml
 
+# One thread: matrices of the tests are tiny, and gain nothing by being shared.
 pytest: .venv/.test
-	$(XVFB) $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(XVFB) $(BIN)/python -m pytest
 
 # Ratios against bare references in the same run; figures in benchmarks/README.md.
 bench: .venv/.test
@@ -33,6 +34,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/opening.py
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/reasoners.py
+	$(BIN)/python benchmarks/uploading.py
 
 # Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
 bench-embedded: .venv/.test
@@ -41,6 +43,15 @@ bench-embedded: .venv/.test
 # MedSAM2 against the sam2 package; DEVICE=cuda measures a GPU.
 bench-segmenters: .venv/.test
 	$(BIN)/python benchmarks/segmenters.py --device $(or $(DEVICE),cpu)
+
+# The same two on a GPU; models of their own are named by CRM and WEIGHTS.
+bench-gpu: .venv/.test
+	@if command -v nvidia-smi >/dev/null; then $(MAKE) --no-print-directory .bench-gpu; \
+	  else echo "bench-gpu is skipped: nvidia-smi is not there, and so no CUDA device."; fi
+
+.bench-gpu:
+	$(BIN)/python benchmarks/segmenters.py --device cuda $(if $(WEIGHTS),--weights $(WEIGHTS))
+	$(BIN)/python benchmarks/reasoners.py $(if $(CRM),--crm $(CRM) --device cuda)
 
 # Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
 robustness: .venv/.test
