@@ -51,7 +51,7 @@ bench-gpu: .venv/.test
 
 .bench-gpu:
 	$(BIN)/python benchmarks/segmenters.py --device cuda $(if $(WEIGHTS),--weights $(WEIGHTS))
-	$(BIN)/python benchmarks/reasoners.py $(if $(CRM),--crm $(CRM) --device cuda)
+	$(BIN)/python benchmarks/reasoners.py $(if $(CRM),--crm $(CRM))
 
 # Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
 robustness: .venv/.test
