@@ -11,6 +11,7 @@ from pydicom.uid import (
 
 import napari_medreasoner.imaging.readers.dicom.decoding as decoding
 from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.imaging import read_sandboxed
 from napari_medreasoner.imaging.readers.dicom.file import (
     read_dicom,
 )
@@ -127,3 +128,9 @@ def test_run_lengths_are_decoded_by_pydicom_even_where_others_could(
     assert read_dicom(bundled("MR_small_RLE.dcm")).array.shape == (64, 64)
     assert decoding._plugins(RLELossless, "a") == ["pydicom"]
     assert "gdcm" not in decoding._plugins(JPEG2000Lossless, "a")
+
+
+def test_a_colour_film_needs_little_more_memory_than_its_pixels() -> None:
+    film = read_sandboxed(bundled("color3d_jpeg_baseline.dcm"), memory=600 * 2**20)
+    assert film.array.shape == (120, 480, 640, 3)
+    assert film.array.nbytes > 100 * 2**20

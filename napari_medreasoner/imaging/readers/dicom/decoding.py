@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.pixels.decoders.base import get_decoder
 from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
-from pydicom.pixels.utils import pixel_array
+from pydicom.pixels.utils import iter_pixels, pixel_array
 from pydicom.uid import UID, RLELossless
 
 from napari_medreasoner.core.errors import ReadError
@@ -135,7 +135,11 @@ def _decoded_by(ds: Dataset, plugin: str, name: str, frame: int | None) -> NDArr
     if plugin and plugin != "pydicom":
         check_codestreams(ds, name, frame)
     try:
-        array: NDArray[Any] = pixel_array(ds, index=frame, decoding_plugin=plugin)
+        if frame is None and frames_of(ds) > 1:
+            # One by one: pydicom turns the colours of all at once in many times their memory.
+            array: NDArray[Any] = np.stack([*iter_pixels(ds, decoding_plugin=plugin)])
+        else:
+            array = pixel_array(ds, index=frame, decoding_plugin=plugin)
     except RuntimeError:
         # What pydicom raises when a codec fails, for a damaged stream and for a rare variant.
         raise ReadError(
