@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from medreasoner_trainer.commands import evaluate
+from medreasoner_trainer.commands import evaluate, train
 from medreasoner_trainer.commands.data import data_app
 from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.commands.score import score
@@ -23,6 +23,9 @@ app.command()(evaluate.tables)
 app.command()(evaluate.report)
 app.add_typer(data_app, name="data")
 app.command()(score)
+app.command()(train.sft)
+app.command()(train.grpo)
+app.command()(train.tiny)
 
 
 def _show_version(wanted: bool) -> None:

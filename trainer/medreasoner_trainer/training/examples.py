@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -56,9 +56,12 @@ class Examples:
     longer_side: int
     seed: int
 
-    def __post_init__(self) -> None:
-        """Keep the last pictures."""
-        object.__setattr__(self, "picture", lru_cache(maxsize=_KEPT)(self._picture))
+    @cached_property
+    def picture(self) -> Callable[[int], Image]:
+        """Gives the shown picture of a record; raises `ReadError` when it cannot be read."""
+        return lru_cache(maxsize=_KEPT)(
+            lambda index: resized(self.data.image(self.records[index]), self.scale(index))
+        )
 
     def __len__(self) -> int:
         return len(self.records)
@@ -66,9 +69,6 @@ class Examples:
     def scale(self, index: int) -> Scale:
         """Between the stored and the shown picture of a record."""
         return Scale(self.records[index].image_size, self.longer_side)
-
-    def _picture(self, index: int) -> Image:
-        return resized(self.data.image(self.records[index]), self.scale(index))
 
     def messages(self, index: int) -> list[dict[str, str]]:
         """The question inside its prompt, with the size of the shown picture."""
