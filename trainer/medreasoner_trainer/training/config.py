@@ -104,9 +104,9 @@ class Data(_Section):
         holds out a twentieth of the training split, whole patients or images.
     limit : int or None
         Train on so many records, drawn at random.
-    longer_side : int
-        Pictures are resized to it, each side a multiple of 28, so that no processor resizes them
-        again. Coordinates the model reads and writes are pixels of the resized picture.
+    side : int
+        Pictures are shown with the area of a square of this side, their own sides multiples of
+        28. Coordinates the model reads and writes are pixels of the shown picture.
     prompt : str
         Built-in template ("Reasoning", "Direct") or a TOML file.
     """
@@ -115,7 +115,7 @@ class Data(_Section):
     train: str = "train"
     validation: str | None = "val"
     limit: Count | None = None
-    longer_side: Annotated[int, Field(ge=28, multiple_of=28)] = 840
+    side: Annotated[int, Field(ge=28, multiple_of=28)] = 840
     prompt: str = "Reasoning"
 
     @model_validator(mode="after")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cache, cached_property, lru_cache
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,8 +44,8 @@ class Examples:
         Each with a question.
     template : PromptTemplate
         What the question is put in.
-    longer_side : int
-        Of the shown pictures.
+    side : int
+        Of a square with the area of the shown pictures.
     seed : int
         Of traces for records that have none.
     """
@@ -53,7 +53,7 @@ class Examples:
     data: DataSet
     records: Sequence[Record]
     template: PromptTemplate
-    longer_side: int
+    side: int
     seed: int
 
     @cached_property
@@ -68,12 +68,12 @@ class Examples:
 
     def scale(self, index: int) -> Scale:
         """Between the stored and the shown picture of a record."""
-        return Scale(self.records[index].image_size, self.longer_side)
+        return Scale(self.records[index].image_size, self.side)
 
     def messages(self, index: int) -> list[dict[str, str]]:
-        """The question inside its prompt, with the size of the shown picture."""
+        """The question inside its prompt, worded as it will be when the model is served."""
         record = self.records[index]
-        rendered = self.template.render(record.question, *self.scale(index).shown)
+        rendered = self.template.render(record.question, *record.image_size)
         return [{"role": message.role, "content": message.content} for message in rendered]
 
     def truth(self, index: int) -> Truth:
@@ -81,8 +81,12 @@ class Examples:
         record, scale = self.records[index], self.scale(index)
         return Truth(scale.corners(record.box), scale.pair(record.points), scale.shown)
 
-    def answer(self, index: int) -> str:
-        """The text that a supervised model learns to write."""
+    @cached_property
+    def answer(self) -> Callable[[int], str]:
+        """Gives the text that a supervised model learns to write for a record."""
+        return cache(self._answer)
+
+    def _answer(self, index: int) -> str:
         record, scale = self.records[index], self.scale(index)
         trace = record.trace or trace_for(
             record, self.data.image(record), self.data.mask(record), self.seed
@@ -154,7 +158,7 @@ def open_sides(config: TrainConfig) -> Sides:
     template = wanted.template
 
     def examples(records: Sequence[Record]) -> Examples:
-        return Examples(data, records, template, wanted.longer_side, config.seed)
+        return Examples(data, records, template, wanted.side, config.seed)
 
     return Sides(
         examples(choose(train, wanted.limit, config.seed)),

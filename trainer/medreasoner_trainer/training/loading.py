@@ -95,10 +95,19 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
         raise SettingsError(f"{path} is not valid YAML: {told:.300}.") from error
     if not isinstance(values, dict):
         raise SettingsError(f"{path} holds no keys; see the recipes that ship.")
+    _find_prompt(values, path.parent)
     if _EXTENDS not in values:
         return values
     below = _path_of(str(values.pop(_EXTENDS)), path.parent)
     return _merged(_read(below, depth + 1), values)
+
+
+def _find_prompt(values: dict[str, Any], folder: Path) -> None:
+    """A template that is a file lies beside the recipe that names it."""
+    data = values.get("data")
+    prompt = data.get("prompt") if isinstance(data, dict) else None
+    if isinstance(prompt, str) and (folder / prompt).is_file():
+        data["prompt"] = str((folder / prompt).resolve())
 
 
 def _merged(below: dict[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,9 @@
 """The picture a model is shown, and the one way between its pixels and those of the stored one.
 
 Pictures are resized before any processor sees them, to sides that are multiples of 28: then the
-processors of training, of vLLM and of serving all leave them as they are, and coordinates mean
-the same to all three. Serving resizes likewise (`Coordinates` "resized pixels").
+processors of training and of vLLM leave them as they are. The size is what Qwen's own rule gives
+for one fixed area, which is what an exported model's processor is set to: serving resizes
+likewise, and coordinates mean the same everywhere (`Coordinates` "resized pixels").
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
+from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Box, Corners, Pair, Point
 
 __all__ = ["PATCH", "Scale", "resized"]
@@ -28,21 +31,34 @@ class Scale:
     ----------
     stored : (int, int)
         Width and height.
-    longer_side : int
-        Of the shown picture, a multiple of 28.
+    side : int
+        The shown picture has about the area of a square of this side, a multiple of 28.
 
     Attributes
     ----------
     shown : (int, int)
         Width and height, multiples of 28.
+
+    Raises
+    ------
+    ImageError
+        When one side is 200 times the other.
     """
 
-    def __init__(self, stored: tuple[int, int], longer_side: int) -> None:
-        factor = longer_side / max(stored)
-        width, height = (max(PATCH, round(side * factor / PATCH) * PATCH) for side in stored)
+    def __init__(self, stored: tuple[int, int], side: int) -> None:
+        width, height = stored
+        try:
+            down, across = smart_resize(
+                height, width, factor=PATCH, min_pixels=side**2, max_pixels=side**2
+            )
+        except ValueError as error:
+            raise ImageError(
+                f"A picture of {width} x {height} pixels is too elongated for the model; crop it "
+                "or leave it out."
+            ) from error
         self.stored = stored
-        self.shown = width, height
-        self._x, self._y = width / stored[0], height / stored[1]
+        self.shown = across, down
+        self._x, self._y = across / width, down / height
 
     @property
     def tokens(self) -> int:

@@ -13,7 +13,6 @@ from transformers import AutoModelForImageTextToText, AutoProcessor, BitsAndByte
 
 from medreasoner_trainer.training.config import Lora, Model, TrainConfig
 from medreasoner_trainer.training.examples import Examples
-from medreasoner_trainer.training.pictures import PATCH
 from medreasoner_trainer.training.preprocessing import keep_preprocessed
 from napari_medreasoner.core.errors import QuestionError, SettingsError, WeightsError
 
@@ -48,7 +47,7 @@ def on_cuda(model: Model) -> bool:
     return found and model.device != "cpu"
 
 
-def load_processor(model: Model, longer_side: int) -> Any:
+def load_processor(model: Model, sides: Sequence[Examples]) -> Any:
     """The model's processor, padding on the left, with preprocessed pictures kept.
 
     Raises
@@ -66,16 +65,24 @@ def load_processor(model: Model, longer_side: int) -> Any:
             f"The processor in {model.path} cannot be loaded ({type(error).__name__}); the folder "
             "must hold tokenizer and preprocessor_config.json beside the weights."
         ) from error
-    size = processor.image_processor.size
-    if not size["shortest_edge"] <= PATCH * longer_side or longer_side**2 > size["longest_edge"]:
-        raise SettingsError(
-            f"The model's processor takes pictures of {size['shortest_edge']} to "
-            f"{size['longest_edge']} pixels, so it would resize those of data.longer_side "
-            f"{longer_side} once more and move every coordinate; choose another longer_side."
-        )
+    _require_identity(processor.image_processor.size, sides)
     processor.tokenizer.padding_side = "left"
     keep_preprocessed(processor.image_processor)
     return processor
+
+
+def _require_identity(size: Any, sides: Sequence[Examples]) -> None:
+    """Refuse pictures that the processor would resize once more, moving every coordinate."""
+    low, high = size["shortest_edge"], size["longest_edge"]
+    for examples in sides:
+        for index in range(len(examples)):
+            width, height = examples.scale(index).shown
+            if not low <= width * height <= high:
+                raise SettingsError(
+                    f"The model's processor takes pictures of {low} to {high} pixels, but with "
+                    f"data.side {examples.side} there is one of {width} x {height}, which it would "
+                    "resize once more; choose another data.side."
+                )
 
 
 def _check_family(path: str) -> None:
@@ -184,7 +191,7 @@ def check_lengths(processor: Any, sides: Sequence[Examples], max_prompt: int) ->
                 raise QuestionError(
                     f'The prompt of the record "{examples.records[index].id}" has {tokens} tokens '
                     f"with its picture; raise rollout.max_prompt above {max_prompt}, lower "
-                    "data.longer_side or shorten the question."
+                    "data.side or shorten the question."
                 )
             longest = max(longest, tokens)
     return longest

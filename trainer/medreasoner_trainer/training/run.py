@@ -128,8 +128,8 @@ class Run:
         check_versions(_vllm_version() if config.rollout.vllm else None)
         on_cuda(config.model)
         sides = open_sides(config)
-        processor = load_processor(config.model, config.data.longer_side)
         splits = (sides.train, sides.validation)
+        processor = load_processor(config.model, splits)
         longest = check_lengths(processor, splits, config.rollout.max_prompt)
         counts = Arithmetic.of(config, len(sides.train), world_size())
         return cls(config, folder, sides, processor, counts, longest)
@@ -160,7 +160,7 @@ class Run:
         except torch.OutOfMemoryError as error:
             raise MemoryShortageError(
                 "The device is out of memory; lower batch.per_device, rollout.max_new_tokens or "
-                "data.longer_side, or train with lora."
+                "data.side, or train with lora."
             ) from error
         except (OSError, RuntimeError) as error:
             if getattr(error, "errno", None) == errno.ENOSPC or "No space left" in str(error):

@@ -38,7 +38,7 @@ _SPECIAL: Final = (
 _LARGEST: Final = 1023
 """Coordinates up to this one are one token; larger ones are several."""
 
-_MERGED: Final = 700
+_MERGED: Final = 1500
 """Tokens that are learned from the texts, bytes included."""
 
 _PIECES: Final = r"\p{N}{1,4}| ?\p{L}+|[^\s\p{L}\p{N}]+ ?|\s+"
