@@ -24,6 +24,7 @@ from medreasoner_trainer.training.run import Run
 from medreasoner_trainer.training.tiny import make_tiny
 
 SHARED = [
+    "data.side=112",
     "evaluation.records=400",
     "evaluation.batch=66",
     "evaluation.max_new_tokens=80",
@@ -102,7 +103,7 @@ def main() -> None:
     parser.add_argument("--parameters", type=int, default=1_500_000)
     parser.add_argument("--layers", type=int, default=3)
     parser.add_argument("--sft-steps", type=int, default=600)
-    parser.add_argument("--grpo-steps", type=int, default=60)
+    parser.add_argument("--grpo-steps", type=int, default=45)
     given = parser.parse_args()
     shared = os.environ.get("MEDREASONER_SHARED")
     if not shared:
@@ -111,11 +112,11 @@ def main() -> None:
     data = Path(shared) / "data" / "umrg_mini"
     size = make_tiny(given.out / "model", given.parameters, given.layers)
     print(f"{size:,} parameters")
-    every = f"evaluation.every={given.sft_steps // 4}"
+    every = f"evaluation.every={given.sft_steps // 3}"
     steps = f"optimiser.max_steps={given.sft_steps}"
     best, seconds = run(given.out / "model", data, given.out / "sft", [*SFT, every, steps])
     print(f"SFT: {seconds / 60:.1f} min")
-    every = f"evaluation.every={given.grpo_steps // 4}"
+    every = f"evaluation.every={given.grpo_steps // 3}"
     steps = f"optimiser.max_steps={given.grpo_steps}"
     _, seconds = run(best, data, given.out / "grpo", [*GRPO, every, steps])
     print(f"GRPO: {seconds / 60:.1f} min")

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from medreasoner_trainer.data.check import Finding
     from medreasoner_trainer.data.record import DataSet, Record
 
-__all__ = ["data_app"]
+__all__ = ["data_app", "from_corrections"]
 
 data_app = typer.Typer(help="Convert, check and split data sets.", no_args_is_help=True)
 
@@ -160,6 +160,19 @@ def ask(data: Data, out: Out, seed: Seed = 0) -> None:
     questions = sum(bool(record.question) for record in records)
     traces = sum(bool(record.trace) for record in records)
     typer.echo(f"{questions} of {len(records)} records have a question, {traces} a trace.")
+
+
+def from_corrections(
+    log: Annotated[Path, typer.Argument(help="Folder with the plugin's corrections.jsonl.")],
+    out: Out,
+) -> None:
+    """Make training records of what users corrected in the plugin."""
+    with train_extra():
+        from medreasoner_trainer.data.corrections import read_corrections
+    read = read_corrections(log)
+    for problem in read.problems:
+        typer.echo(f"Left out: {problem.file}, line {problem.line}: {problem.reason}.", err=True)
+    _save(read, read.records, out)
 
 
 def _save(data: DataSet, records: Sequence[Record], out: Path) -> None:

@@ -7,7 +7,9 @@ from typing import Any
 
 from trl import GRPOTrainer
 
+from medreasoner_trainer.training.ordering import EpochSampler
 from medreasoner_trainer.training.policy import banned_tokens
+from medreasoner_trainer.training.restoring import Restoring
 from medreasoner_trainer.training.timing import Stopwatch
 from napari_medreasoner.core.errors import EngineError
 
@@ -26,7 +28,7 @@ def collapsed(tokens: list[int], placeholder: int) -> list[int]:
     ]
 
 
-class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
+class GroundingTrainer(Restoring, GRPOTrainer):  # type: ignore[misc]
     """Times its phases, guards image tokens, and keeps the last rollout for the table.
 
     Takes the arguments of TRL's GRPOTrainer.
@@ -56,6 +58,15 @@ class GroundingTrainer(GRPOTrainer):  # type: ignore[misc]
                 sync()
 
         self.vllm_generation.generate, self.vllm_generation.sync_weights = guarded, timed
+
+    def _get_train_sampler(self, dataset: Any = None) -> EpochSampler:
+        return EpochSampler(
+            data_source=self.train_dataset if dataset is None else dataset,
+            mini_repeat_count=self.num_generations,
+            batch_size=self.args.generation_batch_size // self.num_generations,
+            repeat_count=self.num_iterations * self.args.steps_per_generation,
+            seed=self.args.seed,
+        )
 
     def _tokenize_prompts(self, prompts: list[Any]) -> Any:
         with self.watch.phase("preprocess"):

@@ -15,17 +15,22 @@ from medreasoner_trainer.training.config import TrainConfig
 from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.imaging.writers.atomic import write_text
 
-__all__ = ["load_config", "recipe_folder", "save_config"]
+__all__ = ["beside_package", "load_config", "recipe_folder", "save_config"]
 
 _EXTENDS: Final = "extends"
 _DEEPEST: Final = 5
 
 
-def recipe_folder() -> Path:
-    """Folder of the recipes that ship: inside an installed package, beside it in a checkout."""
+def beside_package(folder: str) -> Path:
+    """A folder of files that ship: inside an installed package, beside it in a checkout."""
     package = Path(str(files("medreasoner_trainer")))
-    installed = package / "configs"
-    return installed if installed.is_dir() else package.parent / "configs"
+    installed = package / folder
+    return installed if installed.is_dir() else package.parent / folder
+
+
+def recipe_folder() -> Path:
+    """Folder of the recipes that ship."""
+    return beside_package("configs")
 
 
 def load_config(recipe: str, overrides: Sequence[str] = ()) -> TrainConfig:
@@ -105,7 +110,9 @@ def _read(path: Path, depth: int = 0) -> dict[str, Any]:
 def _find_prompt(values: dict[str, Any], folder: Path) -> None:
     """A template that is a file lies beside the recipe that names it."""
     data = values.get("data")
-    prompt = data.get("prompt") if isinstance(data, dict) else None
+    if not isinstance(data, dict):
+        return
+    prompt = data.get("prompt")
     if isinstance(prompt, str) and (folder / prompt).is_file():
         data["prompt"] = str((folder / prompt).resolve())
 

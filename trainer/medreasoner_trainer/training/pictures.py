@@ -57,7 +57,7 @@ class Scale:
                 "or leave it out."
             ) from error
         self.stored = stored
-        self.shown = across, down
+        self.shown: tuple[int, int] = across, down
         self._x, self._y = across / width, down / height
 
     @property

@@ -13,7 +13,6 @@ from typing import Any, Final, NamedTuple
 import torch
 from transformers import PrinterCallback
 from transformers.utils.logging import disable_progress_bar
-from trl import SFTTrainer
 
 from medreasoner_trainer.training.arguments import check_versions, grpo_arguments, sft_arguments
 from medreasoner_trainer.training.arithmetic import Arithmetic
@@ -34,6 +33,7 @@ from medreasoner_trainer.training.policy import (
     on_cuda,
 )
 from medreasoner_trainer.training.scoring import group_rewards
+from medreasoner_trainer.training.sft import SupervisedTrainer
 from medreasoner_trainer.training.watching import CollapseGuard, Logger, SignalCatcher
 from napari_medreasoner.core.errors import (
     EngineError,
@@ -48,6 +48,7 @@ __all__ = ["CONFIG", "Ending", "Run", "evaluations_of", "world_size"]
 CONFIG: Final = "config.yaml"
 _EVALUATIONS: Final = "evaluations.jsonl"
 _LOG: Final = "log.jsonl"
+_STOP: Final = "stop"
 _FREE_TO_CHANGE: Final = {
     "optimiser": {"max_steps", "epochs"},
     "model": {"device"},
@@ -206,7 +207,7 @@ class Run:
         self._require_space(policy)
         adapters = lora_settings(config.lora)
         if config.method == "sft":
-            return SFTTrainer(
+            return SupervisedTrainer(
                 model=policy,
                 args=sft_arguments(config, self.folder, self.counts, cuda=cuda),
                 train_dataset=self.sides.train.for_supervision(),
@@ -244,7 +245,7 @@ class Run:
         evaluator = GreedyEvaluator(
             trainer, self.processor, self.sides.validation, config.evaluation
         )
-        catcher = SignalCatcher(config.batch.updates)
+        catcher = SignalCatcher(config.batch.updates, self.folder / _STOP)
         guard = CollapseGuard(config.guard, evaluations)
         trainer.remove_callback(PrinterCallback)
         for callback in (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Final
 
 import torch
@@ -96,21 +97,27 @@ class CollapseGuard(TrainerCallback):  # type: ignore[misc]
 
 
 class SignalCatcher(TrainerCallback):  # type: ignore[misc]
-    """Ends a run at the next step a run can be gone on with, when SIGTERM or SIGINT comes.
+    """Ends a run at the next step a run can be gone on with, when it is asked to.
+
+    SIGTERM and SIGINT ask, and so does a file: what launches several processes kills them soon
+    after a signal, which a batch script therefore does not send.
 
     Parameters
     ----------
     every : int
         Steps per rollout: in between, a run cannot be gone on with exactly.
+    file : Path
+        Asks by being there.
 
     Attributes
     ----------
     caught : bool
-        Whether a signal came, to this process or another one of the run.
+        Whether it was, here or in another process of the run.
     """
 
-    def __init__(self, every: int) -> None:
+    def __init__(self, every: int, file: Path) -> None:
         self._every = every
+        self._file = file
         self._asked = False
         self._before: dict[int, Any] = {}
         self.caught = False
@@ -132,7 +139,7 @@ class SignalCatcher(TrainerCallback):  # type: ignore[misc]
         """Stop, on all devices at the same step."""
         if state.global_step % self._every:
             return
-        if _anywhere(self._asked, args.device):
+        if _anywhere(self._asked or self._file.exists(), args.device):
             self.caught = True
             control.should_save = True
             control.should_training_stop = True
