@@ -11,7 +11,6 @@ import torch
 
 from medreasoner_trainer.training.grpo import check_expansion, collapsed
 from medreasoner_trainer.training.policy import banned_tokens
-from medreasoner_trainer.training.run import Run
 from napari_medreasoner.core.errors import EngineError
 from tests.trainer.training.runs import lines_of, prepared, train, weights
 
@@ -35,16 +34,11 @@ def test_three_steps_learn_from_pictures_of_mixed_sizes(
     assert phases == {"preprocess", "generate", "log-probabilities", "reward", "update"}
 
 
-def trainer_of(run: Run) -> Any:
-    run._checkpoint(resume=False)
-    return run._trainer()
-
-
 def test_completions_hold_no_tokens_of_pictures_even_from_a_model_that_wants_them(
     tiny: Path, data: Path, tmp_path: Path
 ) -> None:
     run = prepared(tiny, data, tmp_path)
-    trainer = trainer_of(run)
+    trainer = run.trainer()
     banned = banned_tokens(run.processor)
     assert len(banned) == 4
     with torch.no_grad():
@@ -68,7 +62,7 @@ def test_a_token_of_pictures_that_comes_through_stops_the_run(
     tiny: Path, data: Path, tmp_path: Path
 ) -> None:
     run = prepared(tiny, data, tmp_path)
-    trainer = trainer_of(run)
+    trainer = run.trainer()
     trainer.generation_config.suppress_tokens = None
     with torch.no_grad():
         trainer.model.get_output_embeddings().weight.zero_()
@@ -104,7 +98,7 @@ def test_what_is_frozen_keeps_its_weights(
 
 
 def test_adapters_are_on_the_language_model_alone(tiny: Path, data: Path, tmp_path: Path) -> None:
-    trainer = trainer_of(prepared(tiny, data, tmp_path, "lora.rank=2", "lora.alpha=4"))
+    trainer = prepared(tiny, data, tmp_path, "lora.rank=2", "lora.alpha=4").trainer()
     trained = [name for name, weight in trainer.model.named_parameters() if weight.requires_grad]
     assert trained
     assert all("lora" in name and "language_model" in name for name in trained)

@@ -23,8 +23,8 @@ config, machine = load_config("tiny-cpu", overrides), Machine.here()
 findings = examine(config, Path(out), machine, 60)
 run = Run.prepared(config, Path(out))
 trainers = []
-make = Run._trainer
-Run._trainer = lambda self: trainers.append(make(self)) or trainers[0]
+make = Run.trainer
+Run.trainer = lambda self: trainers.append(make(self)) or trainers[0]
 ending = run.train(resume=False)
 digest = hashlib.sha256()
 for weight in trainers[0].model.parameters():

@@ -153,7 +153,7 @@ class Run:
             When disk or memory are full.
         """
         checkpoint = self._checkpoint(resume=resume)
-        trainer = self._trainer()
+        trainer = self.trainer()
         catcher, guard, evaluations = self._watch(trainer)
         trainer.accelerator.wait_for_everyone()
         try:
@@ -201,7 +201,14 @@ class Run:
             History(self.folder / _LOG).cut(step)
         return checkpoint
 
-    def _trainer(self) -> Any:
+    def trainer(self) -> Any:
+        """TRL's trainer with the model loaded.
+
+        Raises
+        ------
+        WeightsError, ExportError
+            When it cannot be loaded, or the disk cannot hold its checkpoints.
+        """
         config, cuda = self.config, on_cuda(self.config.model)
         policy = load_policy(config)
         self._require_space(policy)
@@ -231,6 +238,7 @@ class Run:
         weights = sum(p.numel() * p.element_size() for p in policy.parameters())
         one = (0 if config.lora else weights) + 8 * (0 if config.lora else trained)
         wanted = one * (config.checkpoints.keep + 2)
+        make_folder(self.folder)
         free = shutil.disk_usage(self.folder).free
         if free < wanted:
             raise ExportError(
