@@ -85,8 +85,8 @@ def test_a_stopped_run_leaves_a_checkpoint_and_pages(
     assert page.count("data:image/jpeg;base64,") == 2 + 3
     assert "bbox_iou" in page
     assert not {"http:", "https:", "<script"} & set(page.split())
-    sheet = Image.open(tmp_path / "completions" / "step-000001.png")
-    assert sheet.size == (4 * 384, 2 * 384)
+    with Image.open(tmp_path / "completions" / "step-000001.png") as sheet:
+        assert sheet.size == (4 * 384, 2 * 384)
     assert list(tmp_path.rglob("events.out.tfevents.*"))
     groups = lines_of(tmp_path / "evaluations.jsonl")[0]["supercategories"]
     assert set(groups) == {"abdomen anatomies"}

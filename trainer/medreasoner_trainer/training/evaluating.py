@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
+import numpy as np
+from PIL import Image
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback
 
@@ -127,10 +129,8 @@ def _tell_tensorboard(
             for name, value in metrics.items():
                 callback.tb_writer.add_scalar(name, value, step)
             if sheet is not None:
-                import numpy as np
-                from PIL import Image
-
-                pixels = np.asarray(Image.open(sheet))
+                with Image.open(sheet) as picture:
+                    pixels = np.asarray(picture)
                 callback.tb_writer.add_image("completions", pixels, step, dataformats="HWC")
 
 

@@ -142,7 +142,8 @@ def open_sides(config: TrainConfig) -> Sides:
     data = open_data(Path(wanted.path))
     train = [record for record in data.records if record.split == wanted.train]
     if wanted.validation is None:
-        divided = hold_out_groups(train, _HELD_OUT, config.seed) if len(train) > 1 else train
+        held_out = max(1, round(_HELD_OUT * len(train)))
+        divided = hold_out_groups(train, held_out, config.seed) if len(train) > 1 else train
         validation = [record for record in divided if record.split != "train"]
         train = [record for record in divided if record.split == "train"]
     else:
