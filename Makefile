@@ -6,7 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .bench-gpu .eval-mini bench-gpu demo test lint types manifest pytest bench bench-embedded bench-segmenters robustness hardening eval-mini wheel clean
+.PHONY: .bench-gpu .eval-mini bench bench-embedded bench-gpu bench-segmenters bench-training clean demo \
+  eval-mini hardening lint manifest pytest robustness test test-gpu train-tiny types wheel
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -77,6 +78,19 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train tables out/eval/prior out/eval/true-prompts | tee out/eval/tables.md
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts
+
+# A model of a million parameters learns to ground from nothing; curve.png in out/train-tiny.
+train-tiny: .venv/.test
+	$(BIN)/python benchmarks/learning.py --out out/train-tiny
+
+# Our GRPO step against bare TRL, and what keeping preprocessed pictures saves.
+bench-training: .venv/.test
+	$(BIN)/python benchmarks/training.py
+
+# The steps of the tests in bfloat16 and with a larger model, where there is a CUDA device.
+test-gpu: .venv/.test
+	@nvidia-smi >/dev/null 2>&1 || echo "test-gpu is skipped: nvidia-smi finds no CUDA device."
+	@! nvidia-smi >/dev/null 2>&1 || $(BIN)/python -m pytest tests/trainer/training/gpu.py
 
 wheel: .venv/.test
 	$(PIP) wheel --quiet --no-deps --wheel-dir dist .

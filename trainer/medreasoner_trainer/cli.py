@@ -9,8 +9,8 @@ from typing import Annotated
 
 import typer
 
-from medreasoner_trainer.commands import evaluate
-from medreasoner_trainer.commands.data import data_app
+from medreasoner_trainer.commands import cluster, deploy, evaluate, train
+from medreasoner_trainer.commands.data import data_app, from_corrections
 from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.commands.score import score
 from napari_medreasoner.core.errors import MedReasonerError
@@ -22,7 +22,15 @@ app.command("eval")(evaluate.evaluate)
 app.command()(evaluate.tables)
 app.command()(evaluate.report)
 app.add_typer(data_app, name="data")
+app.command()(from_corrections)
 app.command()(score)
+app.command()(train.sft)
+app.command()(train.grpo)
+app.command()(train.tiny)
+app.command()(deploy.export)
+app.command()(deploy.serve_check)
+app.command()(cluster.slurm)
+app.command()(cluster.doctor)
 
 
 def _show_version(wanted: bool) -> None:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from medreasoner_trainer.data.check import Finding
     from medreasoner_trainer.data.record import DataSet
 
-__all__ = ["data_app"]
+__all__ = ["data_app", "from_corrections"]
 
 data_app = typer.Typer(help="Convert, check and split data sets.", no_args_is_help=True)
 
@@ -167,6 +167,18 @@ def ask(data: Data, out: Out, seed: Seed = 0, strict: Strict = False) -> None:
     questions = sum(bool(record.question) for record in written.records)
     traces = sum(bool(record.trace) for record in written.records)
     typer.echo(f"{questions} of {len(written.records)} records have a question, {traces} a trace.")
+
+
+def from_corrections(
+    log: Annotated[Path, typer.Argument(help="Folder with the plugin's corrections.jsonl.")],
+    out: Out,
+) -> None:
+    """Make training records of what users corrected in the plugin."""
+    with train_extra():
+        from medreasoner_trainer.data.corrections import read_corrections
+        from medreasoner_trainer.data.jsonl import save_jsonl
+    written = save_jsonl(read_corrections(log), out)
+    _say_written(written, out)
 
 
 def _say_written(data: DataSet, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Packages of the `eval` extra, which the plugin does without."""
+"""Packages of the `eval` and `train` extras, which the plugin does without."""
 
 from __future__ import annotations
 
@@ -11,8 +11,13 @@ __all__ = ["train_extra"]
 
 
 @contextmanager
-def train_extra() -> Iterator[None]:
+def train_extra(extra: str = "eval") -> Iterator[None]:
     """Say what to install where an import inside the block fails.
+
+    Parameters
+    ----------
+    extra : str
+        Name of the extra.
 
     Raises
     ------
@@ -24,5 +29,5 @@ def train_extra() -> Iterator[None]:
     except ImportError as error:
         raise SettingsError(
             f"A package is not installed ({error.name}); install it with: "
-            "pip install 'napari-medreasoner[eval]'"
+            f"pip install 'napari-medreasoner[{extra}]'"
         ) from error

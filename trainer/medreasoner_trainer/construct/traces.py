@@ -15,7 +15,7 @@ from medreasoner_trainer.construct.appearance import Appearance, measure
 from medreasoner_trainer.construct.chance import chosen
 from medreasoner_trainer.data.record import Record
 
-__all__ = ["trace_for"]
+__all__ = ["load_phrases", "trace_for"]
 
 _THIRD: Final = 1 / 3
 _AREAS: Final = ((0.01, "tiny"), (0.05, "small"), (0.2, "medium"), (1.1, "large"))
@@ -59,7 +59,7 @@ def trace_for(record: Record, image: NDArray[np.uint8], mask: NDArray[np.bool_],
     """
     facts = _facts(measure(image, mask))
     words = {"modality": record.modality or "medical", "place": facts["place"]}
-    phrases = _phrases()
+    phrases = load_phrases()
     sentences = []
     for topic in chosen(_ORDERS, seed, record.id, "order"):
         options = phrases[topic].get(facts.get(topic, "any"), ())
@@ -69,7 +69,7 @@ def trace_for(record: Record, image: NDArray[np.uint8], mask: NDArray[np.bool_],
 
 
 @cache
-def _phrases() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
+def load_phrases() -> Mapping[str, Mapping[str, tuple[str, ...]]]:
     """Sentences by topic and finding."""
     file = files("medreasoner_trainer.construct") / "phrases.toml"
     return tomllib.loads(file.read_text(encoding="utf-8"))

@@ -1,0 +1,1 @@
+"""Training a CRM with TRL. Imports nothing heavy; its modules import torch where they need it."""
