@@ -6,7 +6,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded robustness hardening eval-mini wheel clean
+.PHONY: .eval-mini demo test lint types manifest pytest bench bench-embedded bench-segmenters robustness hardening eval-mini wheel clean
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -38,6 +38,10 @@ bench: .venv/.test
 bench-embedded: .venv/.test
 	$(BIN)/python benchmarks/embedded.py
 
+# MedSAM2 against the sam2 package; DEVICE=cuda measures a GPU.
+bench-segmenters: .venv/.test
+	$(BIN)/python benchmarks/segmenters.py --device $(or $(DEVICE),cpu)
+
 # Mutants, crafted headers, bombs and killed exports, counted; half an hour on a quiet machine.
 robustness: .venv/.test
 	$(BIN)/python benchmarks/robustness.py
@@ -53,7 +57,9 @@ eval-mini: .venv/.test
 	@test -z "$(MEDREASONER_SHARED)" || $(MAKE) --no-print-directory .eval-mini
 
 MINI := $(MEDREASONER_SHARED)/data/umrg_mini
+# From the start: a finished run would be gone on with, and show what the code was.
 .eval-mini:
+	rm -rf out/eval
 	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/prior
 	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/true-prompts \
 	  --crm true-prompts

@@ -101,9 +101,11 @@ class FakeVolumeSegmenter(FakeSegmenter):
     def __init__(self) -> None:
         super().__init__()
         self.volume: NDArray[np.uint8] | None = None
+        self.requests: list[VolumeInput] = []
 
     def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
         self._called("propagate")
+        self.requests.append(request)
         self.volume = np.stack(list(request.pictures))
         shape = request.pictures[request.index].shape[:2]
         yield SliceMask(request.index, self._filled(shape, request.prompts), 0.5)

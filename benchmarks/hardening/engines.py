@@ -2,7 +2,7 @@
 
 The first two pixels hold the number; trace, box and mask are made of it, so an answer that
 reached the wrong client shows. The question says how to answer: `quick`, `slow SECONDS`, or
-`flood` (as much text as a reasoner may write, one character at a time).
+`flood` (as much text as a reasoner may write, a line at a time).
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ SIDE: Final = 64
 
 _STEP: Final = 0.02
 _FLOOD: Final = 190_000
+_PIECE: Final = 64
 
 _ENTRY_POINTS: Final = """\
 [napari_medreasoner.reasoners]
@@ -115,7 +116,7 @@ def _pieces(number: int, box: Box, question: str) -> Iterator[str]:
             time.sleep(_STEP)
             yield f"word {count} "
     elif kind == "flood":
-        yield from "x" * _FLOOD
+        yield from ["x" * _PIECE] * (_FLOOD // _PIECE)
     yield f"</think>{end}"
 
 

@@ -12,13 +12,15 @@ import numpy as np
 import typer
 from numpy.typing import NDArray
 
-from napari_medreasoner.cli.findings import FILES, Asked, Finding, save_finding
+from napari_medreasoner.cli.engines import Device, Dtype, Endpoint, MaxNewTokens, Models, Quantise
+from napari_medreasoner.cli.findings import FILES, Asked, Finding, Growth, save_finding
 from napari_medreasoner.cli.inspect import WhichPart
 from napari_medreasoner.client.picture import Picture, UploadImage
 from napari_medreasoner.core.errors import ImageError, SettingsError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
-from napari_medreasoner.core.protocol import MODALITIES, AskRequest, SegmentRequest, ThinkEvent
+from napari_medreasoner.core.protocol import MODALITIES, AskRequest, PropagateRequest, ThinkEvent
+from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 from napari_medreasoner.imaging import Volume, read_sandboxed
 from napari_medreasoner.server.workbench import Workbench
@@ -65,8 +67,12 @@ def _grow(bench: Workbench, picture: Picture, finding: Finding) -> NDArray[np.bo
     if finding.answer is None:
         return None
     prompts = Prompts(box=finding.answer.box, points=finding.answer.points)
-    request = SegmentRequest(image=picture.ref, prompts=prompts, scope="volume")
-    return bench.segment(picture.image.array, request).mask.unpack()
+    growth = Growth(picture.image.shape[:3], picture.plane.axis if picture.plane else 0)
+    request = PropagateRequest(image=picture.ref, prompts=prompts)
+    with closing(bench.propagate(picture.image.array, request)) as events:
+        for event in events:
+            growth.add(event)
+    return growth.mask
 
 
 def ask(
@@ -87,8 +93,18 @@ def ask(
     ] = None,
     template: Annotated[Path | None, typer.Option(help="Prompt template file (TOML).")] = None,
     grow: Annotated[bool, typer.Option("--grow", help="Grow the mask through the volume.")] = False,
-    crm: Annotated[str, typer.Option(help="Reasoner.")] = "prior",
-    asm: Annotated[str, typer.Option(help="Segmenter.")] = "classical",
+    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = "prior",
+    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = "classical",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantise: Quantise = None,
+    models: Models = None,
+    endpoint: Endpoint = "",
+    max_new_tokens: MaxNewTokens = 2048,
+    consent: Annotated[
+        bool,
+        typer.Option("--consent", help="The picture may be sent to a model on another machine."),
+    ] = False,
 ) -> None:
     """Ask one question about one image; write trace, answer, mask and overlay."""
     check_question(question)
@@ -100,8 +116,17 @@ def ask(
         question=question,
         modality=volume.modality,
         template=PromptTemplate.from_file(template) if template else None,
+        consent=consent,
     )
-    bench = Workbench(create_reasoner(crm), create_segmenter(asm))
+    options = EngineOptions(
+        device=device,
+        dtype=dtype,
+        quantisation=quantise,
+        models=models,
+        endpoint=endpoint,
+        max_new_tokens=max_new_tokens,
+    )
+    bench = Workbench(create_reasoner(crm, options), create_segmenter(asm, options))
     finding = _answer(bench, picture, request)
     grown = _grow(bench, picture, finding) if grow else None
     save_finding(output, asked, finding, {"crm": crm, "asm": asm}, grown)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from napari_medreasoner.cli.findings import Asked, Finding, save_finding
+from napari_medreasoner.cli.findings import Asked, Finding, Growth, save_finding
 from napari_medreasoner.cli.system import install_packages, missing_packages, screen_command
 from napari_medreasoner.client.client import Client
 from napari_medreasoner.client.launcher import LocalServer
@@ -82,7 +82,11 @@ async def _run_case(client: Client, case: SampleCase, folder: Path) -> _Row:
     prompts = Prompts(box=finding.answer.box, points=finding.answer.points)
     grown: NDArray[np.bool_] | None = None
     if plane is not None:
-        grown = (await client.segment(picture, prompts, "volume")).mask
+        growth = Growth(volume.grid.shape, plane.axis)
+        async with aclosing(client.propagate(picture, prompts)) as slices:
+            async for event in slices:
+                growth.add(event)
+        grown = growth.mask
     correction_ms = await _correct(client, picture, finding.answer)
     save_finding(folder, asked, finding, {"crm": _CRM, "asm": _ASM}, grown)
     return _Row(

@@ -17,6 +17,8 @@ from rich.console import Console
 
 from napari_medreasoner.cli.system import install_packages, missing_packages, screen_command
 from napari_medreasoner.core.errors import MedReasonerError
+from napari_medreasoner.engines.models.catalogue import catalogue
+from napari_medreasoner.engines.models.folder import faults_of, folder_of
 from napari_medreasoner.engines.registry import (
     create_reasoner,
     create_segmenter,
@@ -27,7 +29,7 @@ from napari_medreasoner.engines.registry import (
 __all__ = ["doctor", "install_system"]
 
 _NAPARI_TIMEOUT_S: Final = 90
-_OPTIONAL: Final = ("torch", "transformers", "sam2", "vllm", "trl")
+_OPTIONAL: Final = ("torch", "transformers", "sam2", "flash-attn", "vllm", "openai", "trl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +62,9 @@ def _backend() -> Iterator[Check]:
         ("reasoner", reasoner_names(), create_reasoner),
         ("segmenter", segmenter_names(), create_segmenter),
     ):
-        for name in names:
+        for name in sorted(set(names) - set(catalogue())):
             yield _engine(kind, name, create)
+    yield from _models()
     missing = [package for package in ("fastapi", "uvicorn") if find_spec(package) is None]
     fix = "pip install 'napari-medreasoner[backend]'" if missing else ""
     yield Check("server", f"lacks {', '.join(missing)}" if missing else "installed", fix)
@@ -73,6 +76,17 @@ def _engine(kind: str, name: str, create: Callable[[str], object]) -> Check:
     except MedReasonerError as error:
         return Check(f"{kind} {name}", "cannot be built", str(error))
     return Check(f"{kind} {name}", "ready")
+
+
+def _models() -> Iterator[Check]:
+    folders = {card.name: folder_of(card, None) for card in catalogue().values()}
+    here = {name: folder for name, folder in folders.items() if folder.is_dir()}
+    if not here:
+        yield Check("models", "none on this machine; `medreasoner models list` names what there is")
+    for name, folder in here.items():
+        fault = next(iter(faults_of(folder, hashes=False)), "")
+        fix = f"medreasoner models pull {name}" if fault else ""
+        yield Check(f"model {name}", fault or str(folder), fix)
 
 
 def _port() -> Iterator[Check]:
@@ -89,7 +103,11 @@ def _gpu() -> Iterator[Check]:
     if find_spec("torch") is None:
         yield Check("GPU", "not asked for: torch is not installed")
         return
-    code = "import torch; c = torch.cuda; print(c.get_device_name() if c.is_available() else '')"
+    code = (
+        "import torch; c = torch.cuda; "
+        "print(f'{c.get_device_name()}, CUDA {torch.version.cuda}, cuDNN "
+        "{torch.backends.cudnn.version()}' if c.is_available() else '')"
+    )
     done = subprocess.run(  # noqa: S603 - fixed code; a child, as a broken CUDA can abort
         [sys.executable, "-c", code], capture_output=True, text=True, check=False
     )

@@ -19,6 +19,7 @@ from napari_medreasoner.core.protocol import (
     ErrorEvent,
     Event,
     MaskEvent,
+    SliceEvent,
     ThinkEvent,
 )
 from napari_medreasoner.imaging import Segment, Volume, write_segments
@@ -27,7 +28,7 @@ from napari_medreasoner.imaging.writers.atomic import make_folder, write_text
 from napari_medreasoner.imaging.writers.overlay import write_overlay
 from napari_medreasoner.imaging.writers.report import Report, write_report
 
-__all__ = ["FILES", "Asked", "Finding", "save_finding"]
+__all__ = ["FILES", "Asked", "Finding", "Growth", "save_finding"]
 
 FILES: Final = ("trace.txt", "answer.json", "mask.nii.gz", "overlay.png")
 _GROUPS: Final = ("napari_medreasoner.reasoners", "napari_medreasoner.segmenters")
@@ -100,6 +101,36 @@ class Finding:
                 self.mask = event
             case DoneEvent():
                 self.done = event
+            case ErrorEvent():
+                raise error_from_code(event.code, event.message)
+
+
+class Growth:
+    """The mask of a volume, gathered slice by slice.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the volume, (slice, row, column).
+    axis : int
+        Along which it is followed.
+    """
+
+    def __init__(self, shape: tuple[int, ...], axis: int) -> None:
+        self.mask = np.zeros(shape, np.bool_)
+        self._slices = np.moveaxis(self.mask, axis, 0)
+
+    def add(self, event: Event) -> None:
+        """Take the next event.
+
+        Raises
+        ------
+        MedReasonerError
+            The one an error event stands for.
+        """
+        match event:
+            case SliceEvent():
+                self._slices[event.index] = event.mask.unpack()
             case ErrorEvent():
                 raise error_from_code(event.code, event.message)
 

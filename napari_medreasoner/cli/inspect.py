@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,6 +16,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.imaging import Volume, read_sandboxed
 from napari_medreasoner.imaging.orientation import axis_letters
 
@@ -58,10 +63,40 @@ def inspect(
 ) -> None:
     """Say what a file holds and where it lies in the patient; exit 2 where it is refused."""
     card = _card(read_sandboxed(path, part=part, single=single))
-    if as_json:
-        sys.stdout.write(json.dumps(card) + "\n")
-        return
+    with _output():
+        if as_json:
+            sys.stdout.write(json.dumps(card) + "\n")
+        else:
+            _Terminal().print(_table(card))
+        sys.stdout.flush()
+
+
+class _Terminal(Console):
+    """Leaves a reader that has gone to `_output`, where rich would end the process with 1."""
+
+    def on_broken_pipe(self) -> None:
+        """Raise it again."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _table(card: dict[str, Any]) -> Table:
     table = Table(show_header=False)
     for name, value in card.items():
         table.add_row(name.replace("_", " "), json.dumps(value))
-    Console().print(table)
+    return table
+
+
+@contextmanager
+def _output() -> Iterator[None]:
+    """Make a full disk, or a reader that has gone, an error of ours.
+
+    Scripts tell by the exit code whether a file is readable: 0 or 2, never anything else.
+    """
+    try:
+        yield
+    except OSError as error:
+        # What could not be written is still in the buffer, and would be tried again at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SettingsError(
+            f"The card cannot be written ({error.strerror}); look at what takes the output."
+        ) from None

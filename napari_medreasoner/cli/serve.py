@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from napari_medreasoner.cli.engines import Device, Dtype, Endpoint, MaxNewTokens, Models, Quantise
 from napari_medreasoner.core.errors import MissingEngineError
+from napari_medreasoner.engines.options import EngineOptions
 
 __all__ = ["serve"]
 
@@ -18,11 +20,25 @@ def serve(
         Path | None,
         typer.Option(help="File with the token (chmod 600); else MEDREASONER_TOKEN is read."),
     ] = None,
-    crm: Annotated[str, typer.Option(help="Name of the reasoner.")] = "prior",
-    asm: Annotated[str, typer.Option(help="Name of the segmenter.")] = "classical",
+    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = "prior",
+    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = "classical",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    quantise: Quantise = None,
+    models: Models = None,
+    endpoint: Endpoint = "",
+    max_new_tokens: MaxNewTokens = 2048,
+    host: Annotated[
+        str, typer.Option(help="Address to listen on; any but loopback needs TLS and a name.")
+    ] = "127.0.0.1",
+    name: Annotated[
+        list[str] | None, typer.Option(help="Name under which other machines reach this one.")
+    ] = None,
+    certificate: Annotated[Path | None, typer.Option(help="TLS certificate chain, PEM.")] = None,
+    key: Annotated[Path | None, typer.Option(help="TLS key, PEM.")] = None,
     until_eof: Annotated[bool, typer.Option("--until-eof", help="End when stdin ends.")] = False,
 ) -> None:
-    """Serve a reasoner and a segmenter on 127.0.0.1; prints one line with the address."""
+    """Serve a reasoner and a segmenter; prints one line with the address."""
     try:
         from napari_medreasoner.server.run import run
         from napari_medreasoner.server.settings import Settings, read_token
@@ -31,5 +47,22 @@ def serve(
             f"The server needs a package that is not installed ({error.name}); install it with: "
             "pip install 'napari-medreasoner[backend]'"
         ) from error
-    settings = Settings(token=read_token(token_file), port=port, crm=crm, asm=asm)
+    settings = Settings(
+        token=read_token(token_file),
+        port=port,
+        crm=crm,
+        asm=asm,
+        options=EngineOptions(
+            device=device,
+            dtype=dtype,
+            quantisation=quantise,
+            models=models,
+            endpoint=endpoint,
+            max_new_tokens=max_new_tokens,
+        ),
+        host=host,
+        names=tuple(name or ()),
+        certificate=certificate,
+        key=key,
+    )
     run(settings, until_eof=until_eof)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
-from typing import Any, Final, Literal, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
+from uuid import uuid4
 
 import httpx
 import numpy as np
@@ -17,8 +19,10 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ValidationError
 
 from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.client.upload import chunks, compressed
 from napari_medreasoner.client.wire import INTERRUPTED, error_of_reply, wire_errors
 from napari_medreasoner.core.errors import (
+    MedReasonerError,
     ProtocolError,
     SettingsError,
     UnknownImageError,
@@ -26,12 +30,16 @@ from napari_medreasoner.core.errors import (
     error_from_code,
 )
 from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
 from napari_medreasoner.core.protocol import (
     ASK,
     CAPABILITIES,
+    CLIENT_HEADER,
     HEALTH,
     IMAGES,
+    LEASE,
+    PROPAGATE,
     PROTOCOL_VERSION,
     SEGMENT,
     AskRequest,
@@ -42,8 +50,11 @@ from napari_medreasoner.core.protocol import (
     EventAdapter,
     Health,
     MaskEvent,
+    PropagatedEvent,
+    PropagateRequest,
     SegmentReply,
     SegmentRequest,
+    SliceEvent,
     ThinkEvent,
 )
 
@@ -51,9 +62,10 @@ __all__ = ["Client", "SegmentResult"]
 
 M = TypeVar("M", bound=BaseModel)
 
-_CHUNK: Final = 2**20
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 _CONNECT_SECONDS: Final = 5.0
 _QUICK_SECONDS: Final = 10.0
+_GOODBYE_SECONDS: Final = 1.0
 _SILENCE_SECONDS: Final = 30.0  # many times the server's keep-alive comments
 _SEGMENT_SECONDS: Final = 120.0
 _UPLOAD_SECONDS: Final = 600.0
@@ -71,8 +83,8 @@ class SegmentResult:
 
     Attributes
     ----------
-    mask : ndarray of bool
-        Of the shape of the slice or, for the scope "volume", of the volume.
+    mask : ndarray of bool, shape (row, column)
+        Of the slice.
     score : float
         Confidence, 0 to 1.
     milliseconds : float
@@ -108,7 +120,7 @@ class Client:
         try:
             self._http = httpx.AsyncClient(
                 base_url=base_url,
-                headers={"Authorization": f"Bearer {token}"},
+                headers={"Authorization": f"Bearer {token}", CLIENT_HEADER: uuid4().hex},
                 timeout=_timeout(_QUICK_SECONDS),
                 transport=transport,
                 trust_env=False,  # a proxy must never see images or the token
@@ -118,6 +130,10 @@ class Client:
                 "The backend's address or token cannot be used; the address looks like "
                 "http://127.0.0.1:8765 and the token is plain text."
             ) from error
+
+        self._used = False
+        # On this machine copying is quicker than compressing.
+        self._compress = self._http.base_url.host not in _LOOPBACK
 
     async def __aenter__(self) -> Self:
         return self
@@ -131,8 +147,19 @@ class Client:
         await self.aclose()
 
     async def aclose(self) -> None:
-        """Close the connections; running requests fail."""
+        """Close the connections; running requests fail, and the server forgets the images."""
+        if self._used:
+            with suppress(MedReasonerError):  # a server that cannot hear it forgets by itself
+                await self.end_lease()
         await self._http.aclose()
+
+    async def renew_lease(self) -> None:
+        """Tell the server that this client is still there, so that it keeps its images."""
+        await self._request("PUT", LEASE)
+
+    async def end_lease(self) -> None:
+        """Have the server forget this client's images."""
+        await self._request("DELETE", LEASE, timeout=httpx.Timeout(_GOODBYE_SECONDS))
 
     async def health(self) -> Health:
         """Ask whether the server is up and speaks the same protocol.
@@ -163,6 +190,7 @@ class Client:
         *,
         modality: str = "",
         template: PromptTemplate | None = None,
+        consent: bool = False,
     ) -> AsyncGenerator[Event]:
         """Ask a question about a picture; closing the iterator stops the reasoner.
 
@@ -176,6 +204,8 @@ class Client:
             As in "CT"; empty when not known.
         template : PromptTemplate, optional
             Instead of the server's default.
+        consent : bool
+            The user agreed that the picture leaves the server's machine.
 
         Yields
         ------
@@ -191,12 +221,66 @@ class Client:
         MedReasonerError
             Whatever the server reports.
         """
-        return self._asked(picture, check_question(question), modality, template)
+        request = partial(
+            AskRequest,
+            question=check_question(question),
+            modality=modality,
+            template=template,
+            consent=consent,
+        )
+        return self._streamed(ASK, picture, request)
+
+    def propagate(
+        self,
+        picture: Picture,
+        prompts: Prompts,
+        *,
+        span: tuple[int, int] | None = None,
+        mask: NDArray[np.bool_] | None = None,
+    ) -> AsyncGenerator[Event]:
+        """Follow a structure through a volume; closing the iterator stops the work.
+
+        Parameters
+        ----------
+        picture : Picture
+            The prompted or corrected slice.
+        prompts : Prompts
+            On that slice; may be empty when there is a mask.
+        span : (int, int), optional
+            First and last slice that may be visited.
+        mask : ndarray of bool, shape (row, column), optional
+            Mask of that slice, as the user corrected it.
+
+        Yields
+        ------
+        Event
+            A slice event for each slice; the last one is the propagated event, and without it
+            what came before is not all.
+
+        Raises
+        ------
+        UnreachableError
+            When the stream ended early.
+        MedReasonerError
+            Whatever the server reports.
+        """
+        packed = None if mask is None else PackedMask.pack(mask)
+        request = partial(PropagateRequest, prompts=prompts, span=span, mask=packed)
+        return self._streamed(PROPAGATE, picture, request)
 
     async def segment(
-        self, picture: Picture, prompts: Prompts, scope: Literal["slice", "volume"] = "slice"
+        self, picture: Picture, prompts: Prompts, *, refine: bool = False
     ) -> SegmentResult:
         """Turn prompts into a mask; cancelling drops the work if it has not begun.
+
+        Parameters
+        ----------
+        picture : Picture
+            The slice.
+        prompts : Prompts
+            All of them, not only the newest.
+        refine : bool
+            Only clicks were added since the last mask of this picture.
 
         Raises
         ------
@@ -206,31 +290,30 @@ class Client:
             Whatever the server reports.
         """
         ref = await asyncio.to_thread(lambda: picture.ref)
-        body = SegmentRequest(image=ref, prompts=prompts, scope=scope).model_dump_json()
+        body = SegmentRequest(image=ref, prompts=prompts, refine=refine).model_dump_json()
         try:
             response = await self._post_segment(body)
         except UnknownImageError:
             await self._upload(picture.image)
             response = await self._post_segment(body)
         reply = _read(SegmentReply, response)
-        if reply.mask.shape != (picture.image.shape[:3] if scope == "volume" else picture.shape):
+        if reply.mask.shape != picture.shape:
             raise ProtocolError(_WRONG_SHAPE)
         mask = await asyncio.to_thread(reply.mask.unpack)
         return SegmentResult(mask, reply.score, reply.milliseconds)
 
-    async def _asked(
-        self, picture: Picture, question: str, modality: str, template: PromptTemplate | None
+    async def _streamed(
+        self, route: str, picture: Picture, request: Callable[..., BaseModel]
     ) -> AsyncGenerator[Event]:
         ref = await asyncio.to_thread(lambda: picture.ref)
-        request = AskRequest(image=ref, question=question, modality=modality, template=template)
-        body = request.model_dump_json()
+        body = request(image=ref).model_dump_json()
         try:
-            async with aclosing(self._events(body, picture)) as events:
+            async with aclosing(self._events(route, body, picture)) as events:
                 async for event in events:
                     yield event
         except UnknownImageError:  # said before any event
             await self._upload(picture.image)
-            async with aclosing(self._events(body, picture)) as events:
+            async with aclosing(self._events(route, body, picture)) as events:
                 async for event in events:
                     yield event
 
@@ -241,12 +324,15 @@ class Client:
 
     async def _upload(self, image: UploadImage) -> None:
         header = await asyncio.to_thread(lambda: image.header)
+        self._used = True
         await self._request(
             "PUT",
             f"{IMAGES}/{image.sha256}",
             params={"dtype": header.dtype, "shape": list(header.shape)},
-            content=_chunks(image.array),
-            headers={"Content-Length": str(header.nbytes)},
+            content=compressed(image.array) if self._compress else chunks(image.array),
+            headers={"Content-Encoding": "zstd"}
+            if self._compress
+            else {"Content-Length": str(header.nbytes)},
             timeout=_timeout(_UPLOAD_SECONDS),
         )
 
@@ -257,13 +343,13 @@ class Client:
             raise error_of_reply(response)
         return response
 
-    async def _events(self, body: str, picture: Picture) -> AsyncGenerator[Event]:
+    async def _events(self, route: str, body: str, picture: Picture) -> AsyncGenerator[Event]:
         trace = hashlib.sha256()
         with wire_errors():
             async with aconnect_sse(
                 self._http,
                 "POST",
-                ASK,
+                route,
                 content=body,
                 headers=dict(_JSON),
                 timeout=_timeout(_SILENCE_SECONDS),
@@ -276,11 +362,11 @@ class Client:
                         event = _event(line)
                         if isinstance(event, ThinkEvent):
                             trace.update(event.text.encode())
-                        if isinstance(event, MaskEvent) and event.mask.shape != picture.shape:
+                        if _shape_of(event) not in (None, picture.shape):
                             raise ProtocolError(_WRONG_SHAPE)
                         _check_end(event, trace.hexdigest())
                         yield event
-                        if isinstance(event, DoneEvent):
+                        if isinstance(event, DoneEvent | PropagatedEvent):
                             return
         raise UnreachableError(INTERRUPTED)
 
@@ -293,6 +379,10 @@ def _event(line: ServerSentEvent) -> Event:
             "The backend sent an event this program does not know; install the same version on "
             "both sides."
         ) from error
+
+
+def _shape_of(event: Event) -> tuple[int, ...] | None:
+    return event.mask.shape if isinstance(event, MaskEvent | SliceEvent) else None
 
 
 def _check_end(event: Event, trace_sha256: str) -> None:
@@ -309,10 +399,3 @@ def _read(model: type[M], response: httpx.Response) -> M:
         raise ProtocolError(
             "The backend's reply cannot be read; install the same version on both sides."
         ) from error
-
-
-async def _chunks(array: NDArray[Any]) -> AsyncIterator[bytes]:
-    """Raw bytes piece by piece, so that a volume is not copied whole."""
-    raw = array.reshape(-1).view(np.uint8)
-    for start in range(0, raw.size, _CHUNK):
-        yield raw[start : start + _CHUNK].tobytes()

@@ -10,6 +10,7 @@ import shutil
 import sys
 import tempfile
 from asyncio.subprocess import PIPE, Process
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -20,7 +21,8 @@ from napari_medreasoner.core.errors import UnreachableError
 
 __all__ = ["LocalServer"]
 
-_START_SECONDS: Final = 60.0
+_START_SECONDS: Final = 300.0
+"""A model of some billion parameters takes minutes from a slow disk."""
 _STOP_SECONDS: Final = 5.0
 _TAIL_BYTES: Final = 4096
 
@@ -34,12 +36,17 @@ class LocalServer:
     Parameters
     ----------
     crm, asm : str
-        Registry names of the reasoner and the segmenter.
+        Registry names, or folders, of the reasoner and the segmenter.
+    options : sequence of str
+        Further options of `medreasoner serve`, such as "--device", "cuda:1".
     """
 
-    def __init__(self, crm: str = "prior", asm: str = "classical") -> None:
+    def __init__(
+        self, crm: str = "prior", asm: str = "classical", options: Sequence[str] = ()
+    ) -> None:
         self._crm = crm
         self._asm = asm
+        self._options = options
         self._process: Process | None = None
         self._folder: Path | None = None
         self._token = ""
@@ -125,6 +132,7 @@ class LocalServer:
         # -P: a file named like a module in the current folder must not be run.
         command = [sys.executable, "-P", "-m", "napari_medreasoner.cli", "serve", "--port", "0"]
         command += ["--token-file", str(token_file), "--crm", self._crm, "--asm", self._asm]
+        command += self._options
         with token_file.with_name("log").open("wb") as log:
             return await asyncio.create_subprocess_exec(
                 *command,

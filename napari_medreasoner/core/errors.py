@@ -24,6 +24,8 @@
         ├── UnknownImageError     HTTP 404           the image was never uploaded, or was evicted
         ├── TooLargeError         HTTP 413           the request is larger than the server takes
         ├── BusyError             HTTP 429           too many requests are waiting
+        ├── SupersededError       HTTP 409           the same client has asked for something newer
+        ├── ShuttingDownError     HTTP 503           the server is ending
         └── ProtocolError         HTTP 400           client and server do not speak the same version
 
 The text of each is one sentence for the user: what happened, where, what to do.
@@ -51,6 +53,8 @@ __all__ = [
     "QuestionError",
     "ReadError",
     "SettingsError",
+    "ShuttingDownError",
+    "SupersededError",
     "TemplateError",
     "TooLargeError",
     "UnauthorizedError",
@@ -228,6 +232,19 @@ class BusyError(BackendError):
 
     code = "busy"
     http_status = 429
+
+
+class SupersededError(BackendError):
+    """The same client has asked for something newer of the same kind."""
+
+    code = "superseded"
+    http_status = 409
+
+
+class ShuttingDownError(BackendError):
+    """The server is ending, and what was under way ends with it."""
+
+    code = "shutting_down"
 
 
 class ProtocolError(BackendError):

@@ -4,6 +4,9 @@ Every route needs `Authorization: Bearer TOKEN`. An image is uploaded once, unde
 SHA-256 of its content, and named by that hash afterwards; the server may forget it at any
 time (`UnknownImageError`) and the client uploads it again. Coordinates are pixels of the
 slice asked about (`napari_medreasoner.core.geometry`).
+
+A client that names itself (`CLIENT_HEADER`) holds a lease: its images are kept while it is there
+and forgotten when it goes, and of its requests to one route only the newest goes on.
 """
 
 from __future__ import annotations
@@ -23,9 +26,13 @@ from napari_medreasoner.core.prompts import PromptTemplate
 __all__ = [
     "ASK",
     "CAPABILITIES",
+    "CLIENT_HEADER",
     "HEALTH",
     "IMAGES",
+    "LEASE",
+    "METRICS",
     "MODALITIES",
+    "PROPAGATE",
     "PROTOCOL_VERSION",
     "SEGMENT",
     "AnswerEvent",
@@ -42,16 +49,19 @@ __all__ = [
     "ImageHeader",
     "ImageRef",
     "MaskEvent",
+    "PropagateRequest",
+    "PropagatedEvent",
     "SegmentReply",
     "SegmentRequest",
     "Sha256",
+    "SliceEvent",
     "StatusEvent",
     "ThinkEvent",
     "content_hash",
     "is_volume",
 ]
 
-PROTOCOL_VERSION: Final = 1
+PROTOCOL_VERSION: Final = 2
 HEALTH: Final = "/v1/health"
 CAPABILITIES: Final = "/v1/capabilities"
 MODALITIES: Final = (
@@ -71,6 +81,12 @@ MODALITIES: Final = (
 IMAGES: Final = "/v1/images"  # PUT and HEAD IMAGES/{sha256}?dtype=…&shape=…&shape=…
 ASK: Final = "/v1/ask"  # POST -> text/event-stream of Event
 SEGMENT: Final = "/v1/segment"  # POST -> SegmentReply
+PROPAGATE: Final = "/v1/propagate"  # POST -> text/event-stream of Event
+LEASE: Final = "/v1/lease"  # PUT renews it, DELETE ends it
+METRICS: Final = "/metrics"  # Prometheus' text format
+
+CLIENT_HEADER: Final = "X-Medreasoner-Client"
+"""32 hexadecimal digits that a client makes up for its life."""
 
 ImageDtype = Literal["uint8", "int16", "uint16", "float32"]
 Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -152,31 +168,56 @@ class AskRequest(_Wire):
         As in "CT" or "Fundus"; empty when not known.
     template : PromptTemplate or None
         None takes the built-in Reasoning template.
+    consent : bool
+        The user has agreed that the picture leaves the server's machine, where the reasoner
+        sends it elsewhere (`EngineInfo.leaves_machine`).
     """
 
     image: ImageRef
     question: str
     modality: Annotated[str, Field(max_length=64)] = ""
     template: PromptTemplate | None = None
+    consent: bool = False
 
 
 class SegmentRequest(_Wire):
-    """Prompts to be turned into a mask.
+    """Prompts to be turned into a mask of their slice.
 
     Attributes
     ----------
-    scope : str
-        "slice": a mask of the slice. "volume": a mask of the whole volume, grown from the
-        prompts on their slice.
+    refine : bool
+        Only clicks were added since this client's last mask of the picture, so that mask may
+        be fed back to the segmenter.
     """
 
     image: ImageRef
     prompts: Prompts
-    scope: Literal["slice", "volume"] = "slice"
+    refine: bool = False
+
+
+class PropagateRequest(_Wire):
+    """A structure to be followed through the slices of a volume.
+
+    Attributes
+    ----------
+    image : ImageRef
+        The prompted or corrected slice.
+    prompts : Prompts
+        On that slice; may be empty when there is a mask.
+    span : (int, int) or None
+        First and last slice that may be visited; None is all of them.
+    mask : PackedMask or None
+        The mask of the slice, where the user has corrected it; it is taken as it is.
+    """
+
+    image: ImageRef
+    prompts: Prompts = Field(default_factory=Prompts)
+    span: tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]] | None = None
+    mask: PackedMask | None = None
 
 
 class SegmentReply(_Wire):
-    """A mask of the slice or volume, and how sure the segmenter is (0 to 1)."""
+    """A mask of the slice, and how sure the segmenter is (0 to 1)."""
 
     mask: PackedMask
     score: Annotated[float, Field(ge=0, le=1)]
@@ -209,6 +250,9 @@ class EngineInfo(_Wire):
     weights : str
         Which weights are loaded: hub id and revision, or folder name, and the first twelve
         digits of their SHA-256; empty when there are none.
+    device : str
+        What it computes on, e.g. "cpu" or "cuda:0 NVIDIA H100"; for a model behind an API the
+        name of its host.
     """
 
     name: str
@@ -225,14 +269,22 @@ class EngineInfo(_Wire):
     )
     leaves_machine: bool = False
     weights: str = ""
+    device: str = "cpu"
 
 
 class Health(_Wire):
-    """The server is up; `protocol` must equal the client's `PROTOCOL_VERSION`."""
+    """The server is up; `protocol` must equal the client's `PROTOCOL_VERSION`.
+
+    Attributes
+    ----------
+    waiting : int
+        Jobs in the queue.
+    """
 
     status: Literal["ok"] = "ok"
     protocol: int = PROTOCOL_VERSION
     version: str
+    waiting: Annotated[int, Field(ge=0)] = 0
 
 
 class Capabilities(_Wire):
@@ -253,10 +305,19 @@ class ErrorBody(_Wire):
 
 
 class StatusEvent(_Wire):
-    """What is being done now: "waiting", "reasoning" or "segmenting"."""
+    """What is being done now.
+
+    Attributes
+    ----------
+    stage : str
+        "waiting", "reasoning", "segmenting" or "propagating".
+    ahead : int
+        While waiting: jobs that are done before this one.
+    """
 
     type: Literal["status"] = "status"
-    stage: Literal["waiting", "reasoning", "segmenting"]
+    stage: Literal["waiting", "reasoning", "segmenting", "propagating"]
+    ahead: Annotated[int, Field(ge=0)] = 0
 
 
 class ThinkEvent(_Wire):
@@ -300,6 +361,23 @@ class DoneEvent(_Wire):
     first_token_ms: float
 
 
+class SliceEvent(_Wire):
+    """The mask of one slice of the volume, and how sure the segmenter is (0 to 1)."""
+
+    type: Literal["slice"] = "slice"
+    index: Annotated[int, Field(ge=0)]
+    mask: PackedMask
+    score: Annotated[float, Field(ge=0, le=1)]
+
+
+class PropagatedEvent(_Wire):
+    """The structure was followed to its ends: as many slices were sent as `slices` says."""
+
+    type: Literal["propagated"] = "propagated"
+    slices: int
+    milliseconds: float
+
+
 class ErrorEvent(_Wire):
     """The stream ended without a mask; `code` names the class in `core.errors`."""
 
@@ -309,7 +387,14 @@ class ErrorEvent(_Wire):
 
 
 Event = Annotated[
-    StatusEvent | ThinkEvent | AnswerEvent | MaskEvent | DoneEvent | ErrorEvent,
+    StatusEvent
+    | ThinkEvent
+    | AnswerEvent
+    | MaskEvent
+    | DoneEvent
+    | SliceEvent
+    | PropagatedEvent
+    | ErrorEvent,
     Field(discriminator="type"),
 ]
 

@@ -1,47 +1,62 @@
-"""Where engines that load weights compute, and in which numbers."""
+"""Where an engine computes, and in which precision."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
 from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.engines.options import EngineOptions
 
-__all__ = ["device_of", "dtype_of"]
+__all__ = ["arithmetic", "device_of", "dtype_of"]
 
 
 def device_of(options: EngineOptions) -> torch.device:
-    """The device chosen; "auto" is CUDA where there is one, else the CPU.
+    """The device that was asked for; "auto" is the first CUDA device, or the CPU without one.
 
     Raises
     ------
     SettingsError
-        When torch knows no such device, or this machine has none.
+        When it is not a CPU or CUDA device, or this machine has no such CUDA device.
     """
-    has_cuda = torch.cuda.is_available()
     if options.device == "auto":
-        return torch.device("cuda" if has_cuda else "cpu")
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(options.device)
     except RuntimeError as error:
+        raise _unknown(options.device) from error
+    if device.type not in ("cpu", "cuda"):
+        raise _unknown(options.device)
+    there = torch.cuda.device_count()
+    if device.type == "cuda" and (device.index or 0) >= there:
         raise SettingsError(
-            f'There is no device "{options.device}"; choose auto, cpu, cuda or cuda:N.'
-        ) from error
-    count = torch.cuda.device_count() if has_cuda else 0
-    if device.type == "cuda" and (device.index or 0) >= count:
-        raise SettingsError(
-            f'The device "{options.device}" is not in this machine, which has {count} CUDA '
-            "devices; choose another, or cpu."
+            f'The device "{options.device}" was asked for, but torch {torch.__version__} finds '
+            f"{there or 'no'} CUDA device{'s' if there > 1 else ''} here; use --device cpu, or "
+            "install the driver and a torch built for CUDA."
         )
     return device
 
 
+def _unknown(name: str) -> SettingsError:
+    return SettingsError(f'"{name}" is not a device; use auto, cpu, cuda, or cuda:1 and so on.')
+
+
 def dtype_of(options: EngineOptions, device: torch.device) -> torch.dtype:
-    """The type of the weights in memory; "auto" is bfloat16 on CUDA and float32 elsewhere."""
+    """The precision that was asked for; "auto" is bfloat16 on CUDA and float32 on the CPU."""
     if options.dtype == "auto":
         return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return {
-        "float32": torch.float32,
-        "float16": torch.float16,
-        "bfloat16": torch.bfloat16,
-    }[options.dtype]
+    dtype: torch.dtype = getattr(torch, options.dtype)
+    return dtype
+
+
+@contextmanager
+def arithmetic(device: torch.device, dtype: torch.dtype) -> Iterator[None]:
+    """Compute without gradients, in this precision, with weights that stay in float32.
+
+    Small models are run so: their weights cost little memory, and positions, which lose a pixel
+    or two in 16 bits, keep their own precision.
+    """
+    with torch.inference_mode(), torch.autocast(device.type, dtype, dtype != torch.float32):
+        yield

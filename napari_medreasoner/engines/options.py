@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-__all__ = ["EngineOptions"]
+__all__ = ["MANAGED", "EngineOptions"]
+
+MANAGED: Final = "vllm"
+"""The endpoint that stands for a server of our own."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,15 +21,17 @@ class EngineOptions:
     device : str
         "auto" (CUDA where there is one), or a torch device such as "cpu" or "cuda:1".
     dtype : str
-        Of the weights in memory; "auto" is bfloat16 on CUDA and float32 on the CPU.
+        Of a reasoner's weights in memory and of a segmenter's arithmetic (its weights stay in
+        float32); "auto" is bfloat16 on CUDA and float32 on the CPU.
     quantisation : str or None
         "4bit" or "8bit": weights of the reasoner quantised while loading; CUDA only.
     models : Path or None
         Folder with one folder per model; None takes `napari_medreasoner.engines.models`'s
         default.
     endpoint : str
-        Base URL of an OpenAI-compatible server, as in "http://127.0.0.1:8000/v1"; empty
-        starts one where the engine can.
+        Base URL of an OpenAI-compatible server that runs the reasoner, as in
+        "http://127.0.0.1:8000/v1"; `MANAGED` has a `vllm serve` started for it; empty runs it
+        in this process.
     max_new_tokens : int
         Where an answer is cut off.
     """

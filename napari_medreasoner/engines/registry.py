@@ -29,8 +29,8 @@ from napari_medreasoner.core.errors import MissingEngineError, WeightsError
 from napari_medreasoner.engines.base import Reasoner, Segmenter
 from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.models.catalogue import catalogue, close_matches
-from napari_medreasoner.engines.models.folder import Manifest, models_folder, require_folder
-from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.models.folder import Manifest, folder_of, require_folder
+from napari_medreasoner.engines.options import MANAGED, EngineOptions
 
 __all__ = ["create_reasoner", "create_segmenter", "reasoner_names", "segmenter_names"]
 
@@ -56,6 +56,9 @@ _LOADERS: Final[Mapping[str, str]] = {
 """Family to what is called with card, folder and options."""
 
 _WITHOUT_FOLDER: Final = ("openai",)
+
+_EXTRAS: Final[Mapping[str, str]] = {"openai": "api", "sam2-reference": "reference"}
+"""Family to the extra that brings its packages, where that is not `models`."""
 
 _MODEL_TYPES: Final[Mapping[str, tuple[str, str]]] = {
     "qwen2_5_vl": ("crm", "qwen2_5_vl"),
@@ -99,12 +102,13 @@ def _of_entry(entry: EntryPoint) -> Any:
 
 
 def _of_card(card: ModelCard, folder: Path, options: EngineOptions) -> Any:
-    module, function = _LOADERS[card.family].split(":")
+    behind_api = card.role == "crm" and bool(options.endpoint)
+    family = "openai" if behind_api else card.family
+    module, function = _LOADERS[family].split(":")
     try:
         load = getattr(import_module(module), function)
     except ImportError as error:
-        extra = "api" if card.family in _WITHOUT_FOLDER else "models"
-        raise _missing(card.name, error, extra) from error
+        raise _missing(card.name, error, _EXTRAS.get(family, "models")) from error
     return load(card, folder, options)
 
 
@@ -143,8 +147,10 @@ def _create(role: str, name: str, options: EngineOptions) -> Any:
         return _of_entry(entry)
     card = catalogue().get(name)
     if card is not None and card.role == role:
-        if card.family in _WITHOUT_FOLDER:
-            return _of_card(card, models_folder(options.models), options)
+        # What runs elsewhere needs no files here; a server that we start does.
+        elsewhere = role == "crm" and options.endpoint not in ("", MANAGED)
+        if card.family in _WITHOUT_FOLDER or elsewhere:
+            return _of_card(card, folder_of(card, options.models), options)
         return _of_card(card, require_folder(card, options.models), options)
     folder = Path(name).expanduser()
     if folder.is_dir():

@@ -28,14 +28,23 @@ from napari_medreasoner.gui.background import Job, Runner
 from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.session import Ending, MaskStack, Session
 from napari_medreasoner.gui.target import ImageSource, Target
+from napari_medreasoner.gui.telling import waiting_for
 
-__all__ = ["Asking"]
+__all__ = ["Asking", "Question"]
 
 _STAGES: Final = {
-    "waiting": "Waiting for the model…",
     "reasoning": "Reasoning…",
     "segmenting": "Segmenting…",
 }
+
+
+class Question(NamedTuple):
+    """What is asked: text, kind of image, prompt template, and whether pictures may leave."""
+
+    text: str
+    modality: str = ""
+    template: PromptTemplate | None = None
+    consent: bool = False
 
 
 class _Mask(NamedTuple):
@@ -83,15 +92,19 @@ class Asking:
         self._job: Job | None = None
         self._unanswered: Case | None = None
 
-    def start(
-        self, target: Target, question: str, modality: str, template: PromptTemplate | None
-    ) -> None:
+    def start(self, target: Target, question: Question) -> None:
         """Ask; the old prompts and mask stay until an answer replaces them."""
         case = self._cases.of(target.source)
         self._cases.record(case)
         self._cases.put(
             case,
-            replace(case.document, question=question, modality=modality, trace="", ending=""),
+            replace(
+                case.document,
+                question=question.text,
+                modality=question.modality,
+                trace="",
+                ending="",
+            ),
         )
         self._session.error = ""
         self._session.status = "Asking…"
@@ -100,7 +113,7 @@ class Asking:
         self._number += 1
         number = self._number
         self._job = self._runner.submit(
-            self._stream(number, target, question, modality, template),
+            self._stream(number, target, question),
             lambda _: self._ended(number, None),
             lambda error: self._ended(number, error),
         )
@@ -114,18 +127,17 @@ class Asking:
         self._end_trace("stopped")
         self._session.asking = False
 
-    async def _stream(
-        self,
-        number: int,
-        target: Target,
-        question: str,
-        modality: str,
-        template: PromptTemplate | None,
-    ) -> None:
+    async def _stream(self, number: int, target: Target, question: Question) -> None:
         async with self._backend.client() as client:
             engines = await self._backend.engines(client)
             picture = await asyncio.to_thread(target.picture)
-            events = client.ask(picture, question, modality=modality, template=template)
+            events = client.ask(
+                picture,
+                question.text,
+                modality=question.modality,
+                template=question.template,
+                consent=question.consent,
+            )
             async for event in events:
                 mask = None
                 if isinstance(event, MaskEvent):
@@ -138,7 +150,7 @@ class Asking:
         case = self._cases.of(target.source)
         document = case.document
         if isinstance(event, StatusEvent):
-            self._session.status = _STAGES[event.stage]
+            self._session.status = _STAGES.get(event.stage) or waiting_for(event.ahead)
         elif isinstance(event, ThinkEvent):
             self._cases.put(case, replace(document, trace=document.trace + event.text))
         elif isinstance(event, AnswerEvent):
@@ -154,7 +166,14 @@ class Asking:
         prompts = Prompts(box=event.box, points=event.points)
         mask = MaskStack(case.source.shape)
         changed = replace(
-            case.document, prompts=prompts, plane=plane, mask=mask, score=None, stale=True
+            case.document,
+            prompts=prompts,
+            plane=plane,
+            mask=mask,
+            score=None,
+            stale=True,
+            painted=None,
+            doubtful=(),
         )
         self._cases.put(case, changed)
         self._show_prompts(case.source, prompts, plane)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Final, NamedTuple, Protocol
 
 from napari_medreasoner.client.client import Client
@@ -16,17 +16,30 @@ __all__ = ["LOST", "Backend", "Engines", "Server"]
 LOST: Final = 'The backend has stopped; your work is kept. Press "Restart backend" to go on.'
 
 
+_RENEW_SECONDS: Final = 20.0
+"""A third of the lease: two renewals may be lost."""
+
+
 class Engines(NamedTuple):
     """Names of what answers and what segments, and the version they came with."""
 
     reasoner: str
     segmenter: str
     version: str
+    device: str = ""
+    leaves_machine: bool = False
 
     @property
     def of_answer(self) -> str:
         """What is behind a mask that was asked for."""
         return f"{self.reasoner} + {self.segmenter} ({self.version})"
+
+    @property
+    def in_words(self) -> str:
+        """For the status line."""
+        place = f" · {self.device}" if self.device else ""
+        remote = " · pictures leave the machine" if self.leaves_machine else ""
+        return f"{self.reasoner} + {self.segmenter}{place}{remote}"
 
     @property
     def of_mask(self) -> str:
@@ -68,16 +81,25 @@ class Backend:
         Not started yet.
     on_state : callable
         Told each new state; called on the background thread.
+    on_engines : callable
+        Told what a server runs, once it does; called on the background thread.
     """
 
-    def __init__(self, server: Server, on_state: Callable[[BackendState], None]) -> None:
+    def __init__(
+        self,
+        server: Server,
+        on_state: Callable[[BackendState], None],
+        on_engines: Callable[[Engines], None],
+    ) -> None:
         self._server = server
         self._on_state = on_state
+        self._on_engines = on_engines
         self._starting = asyncio.Lock()
         self._client: Client | None = None
         self._engines: Engines | None = None
         self._lost = False
         self._watcher: asyncio.Task[None] | None = None
+        self._staying: asyncio.Task[None] | None = None
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Client]:
@@ -99,8 +121,29 @@ class Backend:
         """What a client's server runs; asked once in its life."""
         if self._engines is None:
             can, health = await client.capabilities(), await client.health()
-            self._engines = Engines(can.crm.name, can.asm.name, health.version)
+            self._engines = Engines(
+                can.crm.name,
+                can.asm.name,
+                health.version,
+                can.crm.device if can.crm.device == can.asm.device else "",
+                can.crm.leaves_machine,
+            )
+            self._on_engines(self._engines)
         return self._engines
+
+    async def use(self, server: Server) -> None:
+        """Turn to another server, ending the one in use.
+
+        Raises
+        ------
+        MedReasonerError
+            When it cannot be started or reached.
+        """
+        async with self._starting:
+            await self._end()
+            self._server = server
+            self._client = await self._start()
+            await self.engines(self._client)
 
     async def restart(self) -> None:
         """Start the server again, ending it first if it still runs."""
@@ -130,6 +173,9 @@ class Backend:
         if self._client is not None:
             client, self._client = self._client, None
             await client.__aexit__(None, None, None)
+        if self._staying is not None:
+            self._staying.cancel()
+            self._staying = None
 
     async def _start(self) -> Client:
         self._on_state("starting")
@@ -142,6 +188,7 @@ class Backend:
             raise
         self._lost = False
         self._watcher = asyncio.create_task(self._watch())
+        self._staying = asyncio.create_task(_stay(client))
         self._on_state("ready")
         return client
 
@@ -155,3 +202,11 @@ class Backend:
             self._watcher = None
         await self._hang_up()
         await self._server.stop()
+
+
+async def _stay(client: Client) -> None:
+    """Renew the lease for as long as the client is used: its images are kept meanwhile."""
+    while True:
+        await asyncio.sleep(_RENEW_SECONDS)
+        with suppress(MedReasonerError):  # whoever watches the server tells that it is gone
+            await client.renew_lease()

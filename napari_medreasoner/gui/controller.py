@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from time import perf_counter
-from typing import Final, Literal, Protocol
+from typing import Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,14 +24,16 @@ from napari_medreasoner.core.errors import MedReasonerError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
-from napari_medreasoner.gui.asking import Asking
-from napari_medreasoner.gui.backend import LOST, Backend, Server
+from napari_medreasoner.gui.asking import Asking, Question
+from napari_medreasoner.gui.backend import LOST, Backend, Engines, Server
 from napari_medreasoner.gui.background import Runner
 from napari_medreasoner.gui.canvas import MaskCanvas
 from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.coordinates import slice_shape
 from napari_medreasoner.gui.exporting import Naming, export
+from napari_medreasoner.gui.growing import Growing, Seed
 from napari_medreasoner.gui.newest import NewestWins
+from napari_medreasoner.gui.segmenting import Segmented, Wanted, only_clicks_added, segment
 from napari_medreasoner.gui.session import BackendState, Document, Session
 from napari_medreasoner.gui.target import ImageSource, Target
 from napari_medreasoner.gui.telling import sentence_of
@@ -68,22 +69,6 @@ class View(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class _Wanted:
-    target: Target
-    prompts: Prompts
-    scope: Literal["slice", "volume"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Segmented:
-    mask: NDArray[np.bool_]
-    packed: PackedMask
-    score: float
-    milliseconds: float
-    algorithm: str
-
-
 class Controller:
     """Joins session, layers and backend.
 
@@ -97,6 +82,11 @@ class Controller:
         Runs everything that takes time.
     server : Server
         Local backend process, not started yet.
+
+    Attributes
+    ----------
+    consent : bool
+        The user has agreed that pictures are sent to models on other machines.
     """
 
     def __init__(self, session: Session, view: View, runner: Runner, server: Server) -> None:
@@ -104,13 +94,19 @@ class Controller:
         self._view = view
         self._runner = runner
         self._backend = Backend(
-            server, lambda state: runner.deliver(partial(self._on_backend, state))
+            server,
+            lambda state: runner.deliver(partial(self._on_backend, state)),
+            lambda engines: runner.deliver(partial(self._on_engines, engines)),
         )
+        self.consent = False
         self._cases = Cases(session, self._new_canvas)
         self._asking = Asking(
             self._cases, session, runner, self._backend, view.show_prompts, self._say
         )
-        self._segments = NewestWins(runner, self._work, self._segmented, self._segment_failed)
+        self._growing = Growing(self._cases, session, runner, self._backend)
+        self._segments = NewestWins(
+            runner, partial(segment, self._backend), self._segmented, self._segment_failed
+        )
         self._turn = 0
         self._dragging = False
 
@@ -143,7 +139,7 @@ class Controller:
             return
         self.choose(target.source)
         self._supersede()
-        self._asking.start(target, asked, modality, template)
+        self._asking.start(target, Question(asked, modality, template, self.consent))
 
     def stop(self) -> None:
         """Stop asking and segmenting at once; what has arrived stays."""
@@ -155,6 +151,7 @@ class Controller:
         self._turn += 1
         self._dragging = False
         self._asking.cancel()
+        self._growing.cancel()
         self._segments.clear()
         self.session.segmenting = False
 
@@ -181,33 +178,59 @@ class Controller:
                 self._supersede()
                 self._cases.record(case)
                 self._dragging = True
+            refine = only_clicks_added(case.document, prompts, plane)
             changed = replace(
-                case.document, prompts=prompts, plane=plane, automatic=False, stale=True
+                case.document,
+                prompts=prompts,
+                plane=plane,
+                automatic=False,
+                stale=True,
+                painted=None,
             )
             self._cases.put(case, changed)
-            self._segment(case)
+            self._segment(case, refine=refine)
         if final:
             self._dragging = False
 
-    def grow(self) -> None:
-        """Segment the whole volume from the prompts on their slice."""
+    def grow(self, span: range | None = None) -> None:
+        """Follow the structure through the volume, from the slice the user worked on last.
+
+        Parameters
+        ----------
+        span : range, optional
+            Slices that may change; all of them if left out.
+        """
         case = self._cases.current
-        if case is None or case.document.prompts.is_empty:
+        if case is None or not (case.document.painted or not case.document.prompts.is_empty):
             self.session.error = _NO_PROMPT
             return
         if len(case.source.shape) != 3:
             self.session.error = "This image has one slice only; there is nothing to grow through."
             return
         self._supersede()
-        self._want(case, "volume")
-        self.session.status = "Growing through the volume…"
+        self._growing.start(case, self._seed(case, span))
 
-    def _segment(self, case: Case) -> None:
+    def _seed(self, case: Case, span: range | None) -> Seed:
+        """A painted mask is followed as it is, and so is one that fits its prompts."""
+        document = case.document
+        plane = document.painted or document.plane or SlicePlane(axis=0, index=0)
+        mask = None if document.stale and not document.painted else case.canvas.cut(plane)
+        return Seed(
+            self._view.target(case.source, plane),
+            document.prompts if plane == document.plane else Prompts(),
+            mask if mask is not None and mask.any() else None,
+            span or range(case.source.shape[plane.axis]),
+        )
+
+    def _segment(self, case: Case, *, refine: bool = False) -> None:
         """Have the prompts of the document segmented on their slice."""
         document = case.document
         if not document.prompts.is_empty:
-            self._want(case, "slice")
+            target = self._view.target(case.source, document.plane)
+            self.session.error = ""
+            self.session.segmenting = True
             self.session.status = "Segmenting…"
+            self._segments.want(Wanted(target, document.prompts, refine))
             return
         self._segments.clear()
         self.session.segmenting = False
@@ -217,30 +240,10 @@ class Controller:
         nothing = np.zeros(slice_shape(case.source.shape, document.plane), np.bool_)
         self._replace_part(case, document.plane, nothing, PackedMask.pack(nothing), None)
 
-    def _want(self, case: Case, scope: Literal["slice", "volume"]) -> None:
-        document = case.document
-        target = self._view.target(case.source, document.plane)
-        self.session.error = ""
-        self.session.segmenting = True
-        self._segments.want(_Wanted(target, document.prompts, scope))
-
-    async def _work(self, wanted: _Wanted) -> _Segmented:
-        async with self._backend.client() as client:
-            picture = await asyncio.to_thread(wanted.target.picture)
-            start = perf_counter()
-            reply = await client.segment(picture, wanted.prompts, wanted.scope)
-            milliseconds = (perf_counter() - start) * 1000
-            algorithm = (await self._backend.engines(client)).of_mask
-        packed = await asyncio.to_thread(PackedMask.pack, reply.mask)
-        return _Segmented(reply.mask, packed, reply.score, milliseconds, algorithm)
-
-    def _segmented(self, wanted: _Wanted, result: _Segmented) -> None:
+    def _segmented(self, wanted: Wanted, result: Segmented) -> None:
         case = self._cases.of(wanted.target.source)
         plane = wanted.target.plane
         asked_for = (case.document.prompts, case.document.plane)
-        if wanted.scope == "volume":
-            self._cases.record(case)
-            plane = None
         self._replace_part(case, plane, result.mask, result.packed, result.score)
         document = case.document
         # A corrected answer is still the work of the model that answered.
@@ -292,7 +295,12 @@ class Controller:
                 self._cases.record(case)
                 stack = case.document.mask.with_part(plane, packed)
                 changed = replace(
-                    case.document, mask=stack, score=None, automatic=False, stale=False
+                    case.document,
+                    mask=stack,
+                    score=None,
+                    automatic=False,
+                    stale=False,
+                    painted=plane,
                 )
                 self._cases.put(case, changed)
 
@@ -364,6 +372,13 @@ class Controller:
         """Read a prompt template file."""
         self._runner.submit(asyncio.to_thread(PromptTemplate.from_file, path), on_loaded, self._say)
 
+    def use_backend(self, server: Server) -> None:
+        """Turn to another server; the one in use ends, and everything made with it stays."""
+        self._supersede()
+        self.session.error = ""
+        self.session.engines = ""
+        self._runner.submit(self._backend.use(server), lambda _: self._go_on(), self._say)
+
     def restart_backend(self) -> None:
         """Start the backend again and go on where it left off."""
         self._supersede()
@@ -388,6 +403,9 @@ class Controller:
             self.session.status = "The backend is ready."
         elif state == "lost":
             self.session.error = LOST
+
+    def _on_engines(self, engines: Engines) -> None:
+        self.session.engines = engines.in_words
 
     def _say(self, error: BaseException) -> None:
         """Tell the user in one sentence."""

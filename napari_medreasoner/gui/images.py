@@ -122,12 +122,12 @@ def shown_plane(viewer: ViewerModel, layer: Image) -> SlicePlane | None:
     return SlicePlane(axis=hidden[0], index=index)
 
 
-def show_slice(viewer: ViewerModel, layer: Image, index: int) -> None:
-    """Turn the viewer to a slice along the first axis of a volume."""
+def show_slice(viewer: ViewerModel, layer: Image, plane: SlicePlane) -> None:
+    """Turn the viewer to a slice of a volume."""
     position = np.zeros(layer.ndim)
-    position[0] = index
+    position[plane.axis] = plane.index
     world = layer.data_to_world(position) / _unit_factors(viewer, layer)
-    viewer.dims.set_point(viewer.dims.ndim - layer.ndim, world[0])
+    viewer.dims.set_point(viewer.dims.ndim - layer.ndim + plane.axis, world[plane.axis])
 
 
 def bring_into_view(viewer: ViewerModel, layer: Image) -> None:

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
     QPlainTextEdit,
     QPushButton,
     QSizePolicy,
+    QSpinBox,
     QVBoxLayout,
     QWidget,
 )
@@ -183,6 +184,7 @@ class CorrectionPanel(QGroupBox):
     """"box", "positive" or "negative"."""
     flipped = Signal()
     grown = Signal()
+    checked = Signal()
     undone = Signal()
     redone = Signal()
     exported = Signal()
@@ -203,8 +205,17 @@ class CorrectionPanel(QGroupBox):
         )
         layout.addWidget(flip, 0, 3)
         self.grow = _button(
-            "Grow through volume", "Segment all slices from this one.", self.grown.emit
+            "Grow through volume",
+            "Follow the structure from the slice you worked on last through the slices below.",
+            self.grown.emit,
         )
+        self.first, self.last = QSpinBox(), QSpinBox()
+        for box, tip in ((self.first, "First slice to change."), (self.last, "Last slice.")):
+            box.setToolTip(tip)
+        self.check = _button(
+            "Check next", "Turn to the next slice the segmenter was unsure of.", self.checked.emit
+        )
+        self._slices = 0
         self.export = _button(
             "Export…", "Save mask, picture or report of the finding.", self.exported.emit
         )
@@ -214,16 +225,45 @@ class CorrectionPanel(QGroupBox):
         layout.addWidget(self.redo, 1, 2, 1, 2)
         layout.addWidget(self.grow, 2, 0, 1, 2)
         layout.addWidget(self.export, 2, 2, 1, 2)
+        layout.addWidget(self.first, 3, 0)
+        layout.addWidget(self.last, 3, 1)
+        layout.addWidget(self.check, 3, 2, 1, 2)
+        self.show_slices(0)
+        self.show_doubtful(0)
+
+    def show_slices(self, count: int) -> None:
+        """Let the range of growth be chosen among so many slices; all of them at first."""
+        if count == self._slices:
+            return
+        self._slices = count
+        for box, value in ((self.first, 0), (self.last, count - 1)):
+            box.setRange(0, max(count - 1, 0))
+            box.setValue(value)
+            box.setVisible(count > 0)
+
+    def show_doubtful(self, count: int) -> None:
+        """Offer the slices to check, if there are any."""
+        self.check.setText(f"Check next ({count})")
+        self.check.setVisible(count > 0)
+
+    def span(self) -> range:
+        """Slices that growth may change, whichever end was typed where."""
+        ends = sorted((self.first.value(), self.last.value()))
+        return range(ends[0], ends[1] + 1)
 
 
 class StatusPanel(QWidget):
     """What is going on, what went wrong, and the way to restart the backend."""
 
     restarted = Signal()
+    changing = Signal()
 
     def __init__(self) -> None:
         super().__init__()
         self.status = _line()
+        self.engines = _line()
+        self.engines.setStyleSheet("color: gray;")
+        self.change = _button("Backend…", "Choose models and where they run.", self.changing.emit)
         self.latency = _line()
         self.latency.setAlignment(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         self.error = _line()
@@ -233,11 +273,15 @@ class StatusPanel(QWidget):
         row = QHBoxLayout()
         row.addWidget(self.status, 1)
         row.addWidget(self.latency)
+        of_backend = QHBoxLayout()
+        of_backend.addWidget(self.engines, 1)
+        of_backend.addWidget(self.change)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 0, 4, 0)
         layout.addWidget(self.error)
         layout.addWidget(self.restart)
         layout.addLayout(row)
+        layout.addLayout(of_backend)
 
 
 def _picture() -> QLabel:

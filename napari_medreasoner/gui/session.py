@@ -84,6 +84,10 @@ class Document:
         Nobody drew, moved or painted anything since the models answered.
     stale : bool
         The prompts changed and their mask has not arrived.
+    painted : SlicePlane or None
+        The slice whose mask the user drew on last; growth starts from there.
+    doubtful : tuple of SlicePlane
+        Slices of the last growth that the segmenter was least sure of.
     """
 
     mask: MaskStack
@@ -97,6 +101,8 @@ class Document:
     algorithm: str = ""
     automatic: bool = False
     stale: bool = False
+    painted: SlicePlane | None = None
+    doubtful: tuple[SlicePlane, ...] = ()
 
 
 @dataclass
@@ -114,7 +120,9 @@ class Session:
     asking, segmenting : bool
         Whether a question or a correction is under way.
     backend : str
-        Whether the local server is off, starting, ready or lost.
+        Whether the server is off, starting, ready or lost.
+    engines : str
+        What the server runs, and where; empty while that is not known.
     latency_ms : float or None
         Of the last answer or correction.
     can_undo, can_redo : bool
@@ -129,6 +137,7 @@ class Session:
     asking: bool = False
     segmenting: bool = False
     backend: BackendState = "off"
+    engines: str = ""
     latency_ms: float | None = None
     can_undo: bool = False
     can_redo: bool = False

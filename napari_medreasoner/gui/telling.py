@@ -6,7 +6,7 @@ import logging
 
 from napari_medreasoner.core.errors import MedReasonerError
 
-__all__ = ["sentence_of"]
+__all__ = ["sentence_of", "waiting_for"]
 
 logger = logging.getLogger(__name__)
 
@@ -20,3 +20,10 @@ def sentence_of(error: BaseException) -> str:
         f"Something failed inside the plugin ({type(error).__name__}); your work is kept, "
         "and the log says where."
     )
+
+
+def waiting_for(ahead: int) -> str:
+    """Place in the queue of the backend, in words."""
+    if ahead == 0:
+        return "Waiting for the model…"
+    return f"Waiting: {ahead} {'request' if ahead == 1 else 'requests'} first…"

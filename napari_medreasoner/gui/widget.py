@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Final
 from weakref import WeakSet
@@ -14,8 +15,11 @@ from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QDialog, QFileDialog, QLabel, QVBoxLayout, QWidget
 
 from napari_medreasoner.client.launcher import LocalServer
+from napari_medreasoner.core.errors import MedReasonerError
+from napari_medreasoner.core.geometry import SlicePlane
 from napari_medreasoner.core.prompts import BUILT_IN, PromptTemplate
 from napari_medreasoner.gui.backend import Server
+from napari_medreasoner.gui.backend_dialog import BackendChoice, BackendDialog, server_of
 from napari_medreasoner.gui.export_dialog import NamingDialog, ask_path
 from napari_medreasoner.gui.exporting import DICOM_SEG, Naming, kinds_for
 from napari_medreasoner.gui.images import (
@@ -56,6 +60,7 @@ class MedReasonerWidget(QWidget):
         self._viewer = napari_viewer
         self._templates = dict(BUILT_IN)
         self._begun: WeakSet[Image] = WeakSet()
+        self._choice = BackendChoice()
         self.workspace = Workspace(napari_viewer, server or LocalServer())
         view = self.workspace.view
         self._images: Any = ComboBox(nullable=True, choices=lambda _: view.images())
@@ -94,11 +99,13 @@ class MedReasonerWidget(QWidget):
         question.modality.currentIndexChanged.connect(self._show_window)
         correction.drawing.connect(self._start_drawing)
         correction.flipped.connect(view.flip_selected)
-        correction.grown.connect(controller.grow)
+        correction.grown.connect(lambda: controller.grow(correction.span()))
+        correction.checked.connect(self._check_next)
         correction.undone.connect(controller.undo)
         correction.redone.connect(controller.redo)
         correction.exported.connect(self._export)
         self.status_panel.restarted.connect(controller.restart_backend)
+        self.status_panel.changing.connect(self._choose_backend)
         self._images.changed.connect(view.choose)
         view.listed.connect(self._refresh_images)
         view.chosen.connect(self._on_chosen)
@@ -112,6 +119,7 @@ class MedReasonerWidget(QWidget):
         events.error.connect(self._show_error)
         events.backend.connect(self._show_backend)
         events.latency_ms.connect(self._show_latency)
+        events.engines.connect(self._show_engines)
         for signal in (events.asking, events.segmenting, events.can_undo, events.can_redo):
             signal.connect(self._enable)
         self._enable()
@@ -159,7 +167,7 @@ class MedReasonerWidget(QWidget):
             self.question_panel.question.setPlainText(notes.question)
         self.question_panel.set_modality(notes.modality)
         if notes.slice_index is not None:
-            show_slice(self._viewer, image, notes.slice_index)
+            show_slice(self._viewer, image, SlicePlane(axis=0, index=notes.slice_index))
 
     # --- the user's actions -----------------------------------------------------------------
 
@@ -178,6 +186,19 @@ class MedReasonerWidget(QWidget):
         else:
             view.start_points(positive=what == "positive")
 
+    def _check_next(self) -> None:
+        """Turn to the doubtful slice after the one on show, or to the first."""
+        document, image = self.workspace.session.document, self._images.value
+        if document is None or image is None or not document.doubtful:
+            return
+        try:
+            shown = self.workspace.view.shown().plane
+        except MedReasonerError:  # no slice on show; any is the next
+            shown = None
+        here = -1 if shown is None else shown.index
+        later = [plane for plane in document.doubtful if plane.index > here]
+        show_slice(self._viewer, image, (later or list(document.doubtful))[0])
+
     def _export(self) -> None:
         target = self.workspace.controller.finding()
         path = None if target is None else ask_path(self, kinds_for(target))
@@ -190,6 +211,15 @@ class MedReasonerWidget(QWidget):
                 return
             naming = dialog.naming()
         self.workspace.controller.export(path, naming)
+
+    def _choose_backend(self) -> None:
+        dialog = BackendDialog(self._choice, self)
+        if dialog.exec() != QDialog.DialogCode.Accepted:
+            return
+        before, self._choice = self._choice, dialog.choice()
+        self.workspace.controller.consent = self._choice.consent
+        if replace(self._choice, consent=before.consent) != before:
+            self.workspace.controller.use_backend(server_of(self._choice))
 
     def _on_window(self, _index: int) -> None:
         name = self.question_panel.preset.currentData()
@@ -248,6 +278,9 @@ class MedReasonerWidget(QWidget):
     def _show_backend(self, state: BackendState) -> None:
         self.status_panel.restart.setVisible(state == "lost")
 
+    def _show_engines(self, engines: str) -> None:
+        self.status_panel.engines.setText(engines)
+
     def _show_latency(self, milliseconds: float | None) -> None:
         text = "" if milliseconds is None else f"{milliseconds:.0f} ms"
         self.status_panel.latency.setText(text)
@@ -261,7 +294,14 @@ class MedReasonerWidget(QWidget):
         panel.redo.setEnabled(session.can_redo)
         panel.export.setEnabled(document is not None and not document.mask.is_empty)
         volume = document is not None and len(document.mask.shape) == 3
-        panel.grow.setEnabled(volume and document is not None and not document.prompts.is_empty)
+        panel.grow.setEnabled(volume and _can_grow(document))
+        plane = document.plane if document is not None and volume else None
+        panel.show_slices(document.mask.shape[plane.axis] if document and plane else 0)
+        panel.show_doubtful(len(document.doubtful) if document else 0)
+
+
+def _can_grow(document: Document | None) -> bool:
+    return document is not None and (document.painted is not None or not document.prompts.is_empty)
 
 
 def _answer_line(document: Document) -> str:

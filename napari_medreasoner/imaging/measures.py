@@ -42,26 +42,31 @@ class Measures(BaseModel):
 def measure(mask: NDArray[np.bool_], grid: Grid) -> Measures:
     """Measure a mask of shape (row, column) or (slice, row, column) on its grid.
 
-    Areas and diameters are those of axial slices: array axis 0.
+    Areas and diameters are those of axial slices: array axis 0. Rows and columns need not be at
+    right angles.
     """
     voxels = int(np.count_nonzero(mask))
     if not grid.known:
         return Measures(voxels=voxels)
     slices = mask if mask.ndim == 3 else mask[None]
-    _, row, column = grid.spacing
+    # (row, column) to millimetres in the plane of the slices, whichever way that lies.
+    plane = np.linalg.qr(grid.affine[:3, 1::-1]).R
+    pixel = float(np.mean(grid.spacing[1:]))
     largest = int(np.count_nonzero(slices, axis=(1, 2)).max(initial=0))
     return Measures(
         voxels=voxels,
         volume_ml=voxels * grid.voxel_volume / 1000 if mask.ndim == 3 else None,
-        area_mm2=largest * row * column,
-        diameter_mm=max((_diameter(one, row, column) for one in slices if one.any()), default=0.0),
+        area_mm2=largest * float(abs(np.linalg.det(plane))),
+        diameter_mm=max(
+            (_diameter(one, plane) + pixel for one in slices if one.any()), default=0.0
+        ),
     )
 
 
-def _diameter(mask: NDArray[np.bool_], row: float, column: float) -> float:
-    places: NDArray[Any] = np.argwhere(mask) * (row, column)
+def _diameter(mask: NDArray[np.bool_], plane: NDArray[np.float64]) -> float:
+    places: NDArray[Any] = np.argwhere(mask) @ plane.T
     try:
         places = places[ConvexHull(places).vertices]
     except QhullError:  # a line or a single pixel: few enough to compare all
         places = places[[*places.argmin(axis=0), *places.argmax(axis=0)]]
-    return float(pdist(places).max(initial=0.0)) + (row + column) / 2
+    return float(pdist(places).max(initial=0.0))

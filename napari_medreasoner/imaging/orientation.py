@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from itertools import product
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,6 +17,9 @@ from napari_medreasoner.imaging.volume import SourceGrid, Volume
 __all__ = ["axis_letters", "corners", "directions", "displayed"]
 
 _T = TypeVar("_T")
+
+_SKEW: Final = 1e-3
+"""Largest cosine between two axes that are shown at right angles without a word."""
 
 
 def axis_letters(affine: NDArray[np.float64]) -> str:
@@ -71,7 +75,8 @@ def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, na
     """Turn an array in the file's own axes to display orientation.
 
     The voxels are permuted and flipped, never resampled or copied: the array is a view.
-    `Volume.source` undoes it. A volume of one slice becomes a 2D image.
+    `Volume.source` undoes it. A volume of one slice becomes a 2D image. Axes that are not at
+    right angles are told of in `Volume.warnings`, as no display of theirs has true proportions.
 
     Parameters
     ----------
@@ -101,7 +106,22 @@ def displayed(array: NDArray[Any], affine: NDArray[np.float64], *, code: int, na
     turned = np.flip(columns_first, tuple(axis for axis in range(3) if flips[axis]))
     shown = turned.swapaxes(0, 2)
     grid = Grid(_three(shown.shape), _displayed_affine(source), known=code > 0)
-    return Volume(shown[0] if shown.shape[0] == 1 else shown, grid, name, source=source)
+    picture = shown[0] if shown.shape[0] == 1 else shown
+    return Volume(picture, grid, name, source=source, warnings=_skew_warnings(affine))
+
+
+def _skew_warnings(affine: NDArray[np.float64]) -> tuple[str, ...]:
+    """A sentence on axes that are not at right angles."""
+    steps = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    cosine = float(np.abs(steps.T @ steps - np.eye(3)).max())
+    if cosine <= _SKEW:
+        return ()
+    angle = math.degrees(math.acos(min(cosine, 1.0)))
+    sentence = (
+        f"Two axes of the image meet at {angle:.1f} degrees and are shown at right angles; masks "
+        "are saved and measured in their true place."
+    )
+    return (sentence,)
 
 
 def _three(values: Sequence[_T]) -> tuple[_T, _T, _T]:

@@ -11,6 +11,7 @@ from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
 from napari_medreasoner.core.errors import (
+    BusyError,
     InputError,
     MedReasonerError,
     ProtocolError,
@@ -21,6 +22,7 @@ from napari_medreasoner.core.protocol import ErrorBody
 __all__ = ["add_error_handlers", "error_response"]
 
 _CLIENT_GONE: Final = 499
+_RETRY_SECONDS: Final = 5
 _BY_STATUS: Final = {404: "there is no such route", 405: "the route has no such method"}
 
 
@@ -30,7 +32,10 @@ def _response(status: int, code: str, message: str) -> JSONResponse:
 
 def error_response(error: MedReasonerError) -> JSONResponse:
     """Reply that reports an error of ours."""
-    return _response(error.http_status, error.code, str(error))
+    reply = _response(error.http_status, error.code, str(error))
+    if isinstance(error, BusyError):
+        reply.headers["Retry-After"] = str(_RETRY_SECONDS)
+    return reply
 
 
 async def _on_ours(_: Request, error: MedReasonerError) -> Response:

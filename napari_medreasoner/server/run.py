@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from types import FrameType
 from typing import Final, TextIO
 
 import uvicorn
@@ -19,6 +21,7 @@ from fastapi import FastAPI
 from napari_medreasoner.core.errors import EngineError, SettingsError
 from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 from napari_medreasoner.server.app import create_app
+from napari_medreasoner.server.deadlines import DeadlineProtocol
 from napari_medreasoner.server.logs import log_to_stderr
 from napari_medreasoner.server.settings import HOST, Settings
 
@@ -34,19 +37,30 @@ _IDLE_SECONDS: Final = 75
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Says where it listens once it is ready."""
+    """Says where it listens once it is ready, and tells the application when it is to end."""
 
-    def __init__(self, config: uvicorn.Config, port: int, announce_to: TextIO) -> None:
+    def __init__(
+        self, config: uvicorn.Config, url: str, announce_to: TextIO, ending: asyncio.Event
+    ) -> None:
         super().__init__(config)
-        self._port = port
+        self._url = url
         self._announce_to = announce_to
+        self._ending = ending
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Warm up and listen, then announce."""
+        self._loop = asyncio.get_running_loop()
         await super().startup(sockets)
-        place = {"url": f"http://{HOST}:{self._port}", "pid": os.getpid()}
+        place = {"url": self._url, "pid": os.getpid()}
         self._announce_to.write(json.dumps(place) + "\n")
         self._announce_to.flush()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Begin to end: streams say so to their clients instead of breaking off."""
+        super().handle_exit(sig, frame)
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._ending.set)
 
 
 @contextmanager
@@ -57,18 +71,19 @@ def _claimed_stdout() -> Iterator[TextIO]:
         yield claimed
 
 
-def _bind(port: int) -> socket.socket:
+def _bind(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # With the protocol unnamed asyncio leaves Nagle's algorithm on: 40 ms more per reply.
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     # A restart must not wait for old connections of the same port to time out.
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((HOST, port))
+        listener.bind((host, port))
         listener.listen()
     except OSError as error:
         listener.close()
         raise SettingsError(
-            f"Port {port} of {HOST} cannot be used ({error.strerror}); choose another or 0."
+            f"Port {port} of {host} cannot be used ({error.strerror}); choose another or 0."
         ) from error
     return listener
 
@@ -83,11 +98,13 @@ def _die_with_parent() -> None:
     os._exit(1)  # an engine that does not come back must not keep the process
 
 
-def _config(app: FastAPI, grace: int) -> uvicorn.Config:
+def _config(app: FastAPI, settings: Settings, grace: int) -> uvicorn.Config:
     return uvicorn.Config(
         app,
         loop="asyncio",
-        http="h11",
+        http=DeadlineProtocol,
+        ssl_certfile=settings.certificate,
+        ssl_keyfile=settings.key,
         ws="none",
         lifespan="on",
         log_config=None,
@@ -124,14 +141,27 @@ def run(settings: Settings, *, until_eof: bool = False) -> None:
     log_to_stderr(settings.token)
     if until_eof:
         threading.Thread(target=_die_with_parent, daemon=True).start()
-    with _claimed_stdout() as announce_to, _bind(settings.port) as listener:
-        app = create_app(settings, create_reasoner(settings.crm), create_segmenter(settings.asm))
+    with (
+        _claimed_stdout() as announce_to,
+        _bind(settings.host, settings.port) as listener,
+    ):
+        app = create_app(
+            settings,
+            create_reasoner(settings.crm, settings.options),
+            create_segmenter(settings.asm, settings.options),
+        )
         # With the parent, whoever reads the answers is gone.
-        config = _config(app, grace=0 if until_eof else _GRACE_SECONDS)
-        port = listener.getsockname()[1]
+        config = _config(app, settings, grace=0 if until_eof else _GRACE_SECONDS)
+        url = _url(settings, listener.getsockname()[1])
+        server = _AnnouncingServer(config, url, announce_to, app.state.backend.ending)
         try:
-            _AnnouncingServer(config, port, announce_to).run(sockets=[listener])
+            server.run(sockets=[listener])
         except SystemExit as error:  # how uvicorn reports that the lifespan could not start
             raise EngineError(
                 f'The segmenter "{settings.asm}" failed at its warm-up; the lines above say why.'
             ) from error
+
+
+def _url(settings: Settings, port: int) -> str:
+    scheme = "http" if settings.certificate is None else "https"
+    return f"{scheme}://{settings.names[0] if settings.names else HOST}:{port}"

@@ -1,7 +1,7 @@
 """Who may speak to the server, and how much: checked before any route.
 
 Host and Origin stop web pages (DNS rebinding, cross-site requests); any other program can
-forge both, so the token is the lock. The server is for one user and sets no CORS header.
+forge both, so the token is the lock. The server is no web site and sets no CORS header.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ __all__ = ["MAX_JSON_BYTES", "Gatekeeper"]
 MAX_JSON_BYTES: Final = 4 * 2**20
 """Largest body of a request that is not an image."""
 
-_HOST: Final = re.compile(rb"(127\.0\.0\.1|localhost|\[::1\])(:[0-9]{1,5})?")
+_LOOPBACK: Final = ("127.0.0.1", "localhost", "[::1]")
 
 
 def _values(scope: Scope, name: bytes) -> list[bytes]:
@@ -45,9 +45,16 @@ class Gatekeeper:
         What `Authorization: Bearer` must hold.
     max_body_bytes : int
         Largest image; other bodies end at `MAX_JSON_BYTES`.
+    names : tuple of str
+        Names of this machine under which other machines may reach the server.
     """
 
-    def __init__(self, app: ASGIApp, token: str, max_body_bytes: int) -> None:
+    def __init__(
+        self, app: ASGIApp, token: str, max_body_bytes: int, names: tuple[str, ...] = ()
+    ) -> None:
+        allowed = "|".join(re.escape(name.lower()) for name in (*_LOOPBACK, *names))
+        self._host = re.compile(rf"({allowed})(:[0-9]{{1,5}})?".encode("ascii"))
+        self._names = " or ".join(("127.0.0.1", "localhost", *names))
         self._app = app
         self._authorization = f"Bearer {token}".encode("ascii")
         self._max_body_bytes = max_body_bytes
@@ -66,8 +73,8 @@ class Gatekeeper:
 
     def _fault(self, scope: Scope) -> BackendError | None:
         hosts = _values(scope, b"host")
-        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0].lower()):
-            return ForbiddenError("The server answers only under 127.0.0.1 or localhost; use that.")
+        if len(hosts) != 1 or not self._host.fullmatch(hosts[0].lower()):
+            return ForbiddenError(f"The server answers only under {self._names}; use that.")
         if _values(scope, b"origin"):
             return ForbiddenError("The server does not answer web pages; use the plugin.")
         sent = _values(scope, b"authorization")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
-from typing import Any, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,11 @@ from napari_medreasoner.core.errors import TooLargeError, UnknownImageError
 
 __all__ = ["ImageStore", "RecentCache"]
 
+K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
+
+_UNKNOWN_BYTES: Final = 2**20
+"""Counted for a value that does not say how large it is."""
 
 
 class ImageStore:
@@ -28,7 +32,7 @@ class ImageStore:
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
         self._images: OrderedDict[str, NDArray[Any]] = OrderedDict()
-        self._bytes = 0
+        self.nbytes = 0
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._images
@@ -46,12 +50,12 @@ class ImageStore:
                 f"The image of {image.nbytes} bytes is larger than the {self._max_bytes} bytes "
                 "the server keeps; crop it or start the server with a larger cache."
             )
-        self._forget(sha256)
-        while self._bytes + image.nbytes > self._max_bytes:
-            self._forget(next(iter(self._images)))
+        self.forget(sha256)
+        while self.nbytes + image.nbytes > self._max_bytes:
+            self.forget(next(iter(self._images)))
         image.setflags(write=False)
         self._images[sha256] = image
-        self._bytes += image.nbytes
+        self.nbytes += image.nbytes
 
     def get(self, sha256: str) -> NDArray[Any]:
         """Return an image.
@@ -66,30 +70,46 @@ class ImageStore:
         self._images.move_to_end(sha256)
         return self._images[sha256]
 
-    def _forget(self, sha256: str) -> None:
+    def forget(self, sha256: str) -> None:
+        """Drop an image; harmless when it is not there."""
         image = self._images.pop(sha256, None)
         if image is not None:
-            self._bytes -= image.nbytes
+            self.nbytes -= image.nbytes
 
 
-class RecentCache(Generic[T]):
-    """The results of the last few different calls.
+class RecentCache(Generic[K, T]):
+    """Values made on demand, the least recently used dropped first.
 
     Parameters
     ----------
-    entries : int
-        How many are kept.
+    max_bytes : int
+        Of all values together, by their attribute `nbytes`; the newest is kept in any case.
     """
 
-    def __init__(self, entries: int) -> None:
-        self._entries = entries
-        self._values: OrderedDict[Hashable, T] = OrderedDict()
+    def __init__(self, max_bytes: int) -> None:
+        self._max_bytes = max_bytes
+        self._values: OrderedDict[K, tuple[T, int]] = OrderedDict()
+        self.nbytes = 0
 
-    def get(self, key: Hashable, make: Callable[[], T]) -> T:
+    def __contains__(self, key: K) -> bool:
+        return key in self._values
+
+    def get(self, key: K, make: Callable[[], T]) -> T:
         """Return the value of a key, made now if it is not there."""
         if key not in self._values:
-            self._values[key] = make()
+            value = make()
+            size = int(getattr(value, "nbytes", _UNKNOWN_BYTES))
+            self._values[key] = (value, size)
+            self.nbytes += size
         self._values.move_to_end(key)
-        while len(self._values) > self._entries:
-            self._values.popitem(last=False)
-        return self._values[key]
+        while self.nbytes > self._max_bytes and len(self._values) > 1:
+            self._drop(next(iter(self._values)))
+        return self._values[key][0]
+
+    def drop(self, stale: Callable[[K], bool] = lambda _: True) -> None:
+        """Drop the values whose key is stale; without an argument all of them."""
+        for key in [key for key in self._values if stale(key)]:
+            self._drop(key)
+
+    def _drop(self, key: K) -> None:
+        self.nbytes -= self._values.pop(key)[1]

@@ -1,6 +1,7 @@
 import re
 import shutil
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
@@ -8,6 +9,8 @@ from typer.testing import CliRunner
 from napari_medreasoner.cli import doctor, system
 from napari_medreasoner.cli.app import app
 from napari_medreasoner.core.errors import SettingsError
+from napari_medreasoner.engines.models.card import ModelFile
+from napari_medreasoner.engines.models.folder import ENVIRONMENT_VARIABLE, MANIFEST, Manifest
 
 
 def test_the_doctor_reports_every_part_and_finds_this_machine_healthy() -> None:
@@ -28,6 +31,22 @@ def test_every_fault_comes_with_a_fix(monkeypatch: pytest.MonkeyPatch) -> None:
         "pip install 'napari-medreasoner[backend]'",
         "sudo apt-get install xvfb",
     ]
+
+
+def test_a_damaged_model_is_a_fault_and_an_absent_one_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(ENVIRONMENT_VARIABLE, str(tmp_path))
+    monkeypatch.setattr(doctor, "_window", lambda: iter(()))
+    assert "ok    models: none" in CliRunner().invoke(app, ["doctor"]).stdout
+    folder = tmp_path / "medsam2"
+    folder.mkdir()
+    lost = ModelFile(path="MedSAM2_latest.pt", size=5, sha256="0" * 64)
+    (folder / MANIFEST).write_text(Manifest(files=(lost,)).model_dump_json())
+    done = CliRunner().invoke(app, ["doctor"], env={"COLUMNS": "200"})
+    assert done.exit_code == 1
+    assert re.findall(r"fault (.+?): ", done.stdout) == ["model medsam2"]
+    assert re.findall(r"fix: (.+)", done.stdout) == ["medreasoner models pull medsam2"]
 
 
 @pytest.mark.parametrize(

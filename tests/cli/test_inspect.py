@@ -1,5 +1,10 @@
 import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import IO
 
 import nibabel as nib
 import numpy as np
@@ -43,3 +48,29 @@ def test_what_is_refused_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.nii").write_bytes(b"no")
     with pytest.raises(ReadError):
         run("inspect", tmp_path / "x.nii")
+
+
+@pytest.fixture(params=["full disk", "reader gone"])
+def lost(request: pytest.FixtureRequest) -> Iterator[IO[bytes]]:
+    """A file to which nothing can be written."""
+    if request.param == "full disk":
+        if not Path("/dev/full").exists():
+            pytest.skip("this system has no /dev/full")
+        with Path("/dev/full").open("wb") as full:
+            yield full
+        return
+    reader, writer = os.pipe()
+    os.close(reader)
+    with os.fdopen(writer, "wb") as pipe:
+        yield pipe
+
+
+@pytest.mark.parametrize("form", [(), ("--json",)], ids=["table", "json"])
+def test_output_that_is_lost_is_a_sentence_and_exit_2(
+    lost: IO[bytes], form: tuple[str, ...]
+) -> None:
+    command = (sys.executable, "-m", "napari_medreasoner.cli", "inspect", str(KIDNEY), *form)
+    done = subprocess.run(command, stdout=lost, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 2
+    assert done.stderr.startswith("medreasoner: The card cannot be written (")
+    assert done.stderr.count("\n") == 1

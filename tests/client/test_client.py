@@ -7,6 +7,7 @@ from contextlib import aclosing
 import httpx
 import numpy as np
 import pytest
+import zstandard
 from httpx_sse import SSEError
 
 from napari_medreasoner.client.client import Client
@@ -32,6 +33,8 @@ from napari_medreasoner.core.protocol import (
     SEGMENT,
     DoneEvent,
     MaskEvent,
+    PropagatedEvent,
+    SliceEvent,
     StatusEvent,
     ThinkEvent,
 )
@@ -111,20 +114,57 @@ async def test_asking_uploads_the_image_once(backend, picture):
             assert isinstance(events[-1], DoneEvent)
             assert events[-2].mask.unpack().shape == (20, 30)
 
-    assert backend.seen == [("POST", "ask"), ("PUT", "images"), ("POST", "ask"), ("POST", "ask")]
+    assert backend.seen == [
+        ("POST", "ask"),
+        ("PUT", "images"),
+        ("POST", "ask"),
+        ("POST", "ask"),
+        ("DELETE", "lease"),
+    ]
 
 
 async def test_segmenting_uploads_the_image_once(backend):
     volume = Picture(UploadImage(np.zeros((4, 20, 30), np.int16)), SlicePlane(index=1))
     async with backend.client() as client:
         result = await client.segment(volume, PROMPTS)
-        whole = await client.segment(volume, PROMPTS, scope="volume")
+        grown = [event async for event in client.propagate(volume, PROMPTS)]
 
     assert result.mask.shape == (20, 30)
     assert result.score == 0.75
-    assert whole.mask.shape == (4, 20, 30)
-    assert int(whole.mask.sum()) == int(result.mask.sum()) == BOX.area
-    assert backend.seen == [("POST", "segment"), ("PUT", "images")] + 2 * [("POST", "segment")]
+    assert int(result.mask.sum()) == BOX.area
+    assert isinstance(grown[-1], PropagatedEvent)
+    (found,) = (event for event in grown if isinstance(event, SliceEvent))
+    assert (found.index, int(found.mask.unpack().sum())) == (1, BOX.area)
+    assert backend.seen[:3] == [("POST", "segment"), ("PUT", "images"), ("POST", "segment")]
+    assert backend.seen[3:] == [("POST", "propagate"), ("DELETE", "lease")]
+
+
+async def test_a_lease_ends_with_the_client_and_its_images_with_it(backend, picture):
+    async with backend.client() as client, backend.client() as other:
+        await client.segment(picture, PROMPTS)
+        await other.segment(picture, PROMPTS)
+        await client.renew_lease()
+        await client.end_lease()
+        assert picture.image.sha256 in backend.app.state.backend.images
+        await other.end_lease()
+        assert picture.image.sha256 not in backend.app.state.backend.images
+        assert (await client.segment(picture, PROMPTS)).score == 0.75
+
+
+async def test_images_travel_compressed_to_another_machine(picture):
+    volume = np.random.default_rng(0).integers(0, 9, (9, 300, 700), np.uint16)
+    seen = []
+
+    async def keep(request):
+        seen.append((dict(request.headers), await request.aread()))
+        return httpx.Response(204)
+
+    client = Client("http://gpu.example:1", TOKEN, transport=httpx.MockTransport(keep))
+    await client._upload(UploadImage(volume))
+    headers, body = seen[0]
+    assert headers["content-encoding"] == "zstd"
+    assert len(body) < volume.nbytes / 2
+    assert zstandard.ZstdDecompressor().decompressobj().decompress(body) == volume.tobytes()
 
 
 async def test_a_large_image_arrives_whole(backend):
@@ -132,8 +172,8 @@ async def test_a_large_image_arrives_whole(backend):
     picture = Picture(UploadImage(volume), SlicePlane(axis=1, index=7))
     async with backend.client() as client:
         await client.segment(picture, PROMPTS)
+        kept = backend.app.state.backend.images.get(picture.image.sha256)
 
-    kept = backend.app.state.backend.images.get(picture.image.sha256)
     np.testing.assert_array_equal(kept, volume)
 
 
@@ -246,8 +286,8 @@ async def test_a_damaged_mask_is_a_protocol_error(picture, change):
 @pytest.mark.parametrize(
     "reply",
     [
-        httpx.Response(200, json={"protocol": 2, "version": "9"}),
-        httpx.Response(200, json={"protocol": 1, "version": "9", "news": 1}),
+        httpx.Response(200, json={"protocol": 1, "version": "9"}),
+        httpx.Response(200, json={"protocol": 2, "version": "9", "news": 1}),
         httpx.Response(200, text="hello"),
         httpx.Response(404, text="not found"),
         httpx.Response(302, headers={"Location": "http://evil.example"}),

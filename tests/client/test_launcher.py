@@ -16,9 +16,9 @@ import pytest
 
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.client.picture import Picture, UploadImage
-from napari_medreasoner.core.errors import EngineError, UnreachableError
+from napari_medreasoner.core.errors import EngineError, SupersededError, UnreachableError
 from napari_medreasoner.core.geometry import Point, Prompts
-from napari_medreasoner.core.protocol import DoneEvent, ThinkEvent
+from napari_medreasoner.core.protocol import DoneEvent, StatusEvent, ThinkEvent
 from tests.fakes import BOX
 
 pytestmark = [pytest.mark.anyio, pytest.mark.usefixtures("fake_engines")]
@@ -81,7 +81,8 @@ async def test_the_token_is_nowhere_to_be_seen(shared, picture):
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert [path.name for path in folder.iterdir()] == ["log"]
     log = (folder / "log").read_text()
-    assert "engine bug" in log
+    assert '"type": "RuntimeError"' in log
+    assert "engine bug" not in log  # what an exception says may be a patient's
     assert token not in log
 
 
@@ -114,17 +115,42 @@ async def test_leaving_a_stream_stops_the_reasoner_within_a_second(shared, pictu
     assert time.monotonic() - start < 1
 
 
-async def test_a_segmentation_cancelled_in_the_queue_is_dropped(shared, picture):
+async def test_a_correction_does_not_wait_for_the_answer_of_another(shared, picture):
+    async with (
+        shared.client() as client,
+        shared.client() as other,
+        aclosing(client.ask(picture, "slow 2000")) as events,
+    ):
+        async for event in events:
+            if isinstance(event, ThinkEvent):
+                break
+        async with asyncio.timeout(5):
+            assert (await other.segment(picture, PROMPTS)).score == 0.75
+
+
+async def test_of_one_client_only_the_newest_question_goes_on(shared, picture):
     async with shared.client() as client:
-        await client.segment(picture, PROMPTS)
-        async with aclosing(client.ask(picture, "slow 2000")) as events:
+        old = client.ask(picture, "slow 2000")
+        async for event in old:
+            if isinstance(event, ThinkEvent):
+                break
+        events = await events_of(client, picture, "where?")
+        assert isinstance(events[-1], DoneEvent)
+        with pytest.raises(SupersededError):
+            async for _ in old:
+                pass
+
+
+async def test_a_question_waits_in_line_and_is_told_its_place(shared, picture):
+    async with shared.client() as client, shared.client() as other:
+        async with aclosing(client.ask(picture, "slow 100")) as events:
             async for event in events:
                 if isinstance(event, ThinkEvent):
                     break
-            with pytest.raises(TimeoutError):
-                async with asyncio.timeout(0.2):
-                    await client.segment(picture, PROMPTS)
-        assert (await client.segment(picture, PROMPTS)).score == 0.75
+            waiting = other.ask(picture, "where?")
+            first = await anext(waiting)
+        assert first == StatusEvent(stage="waiting", ahead=1)
+        assert isinstance([event async for event in waiting][-1], DoneEvent)
 
 
 async def test_many_clients_at_once_get_their_own_answers(shared, picture):

@@ -22,6 +22,8 @@ from napari_medreasoner.core.protocol import (
     Event,
     Health,
     MaskEvent,
+    PropagatedEvent,
+    SliceEvent,
     StatusEvent,
     ThinkEvent,
 )
@@ -133,7 +135,11 @@ class FakeClient:
 
     def __init__(self) -> None:
         self.asked: list[tuple[str, str]] = []
+        self.consents: list[bool] = []
         self.wanted: list[tuple[Prompts, str]] = []
+        self.grown: list[Any] = []
+        self.ended: set[int] = set()
+        self.unsure: set[int] = set()
         self.held = False
         self.fault: Exception | None = None
         self.script: list[Any] | None = None
@@ -155,21 +161,49 @@ class FakeClient:
     async def health(self) -> Health:
         return Health(version="1.2")
 
-    async def segment(self, picture: Any, asked: Prompts, scope: str = "slice") -> SegmentResult:
-        self.wanted.append((asked, scope))
+    async def segment(self, picture: Any, asked: Prompts, *, refine: bool = False) -> SegmentResult:
+        self.wanted.append((asked, "refine" if refine else "slice"))
         if self.held:
             gate = asyncio.Event()
             self._gates.append(gate)
             await gate.wait()
         if self.fault is not None:
             raise self.fault
-        shape = picture.image.shape[:3] if scope == "volume" else picture.shape
-        return SegmentResult(filled(shape, asked), 0.5, 1.0)
+        return SegmentResult(filled(picture.shape, asked), 0.5, 1.0)
+
+    async def propagate(
+        self, picture: Any, asked: Prompts, *, span: tuple[int, int], mask: Any = None
+    ) -> AsyncIterator[Event]:
+        """Repeat the mask on every slice of the span, the slice asked about first."""
+        self.grown.append((asked, picture.plane, span, None if mask is None else int(mask.sum())))
+        part = PackedMask.pack(filled(picture.shape, asked) if mask is None else mask)
+        first = picture.plane.index
+        yield StatusEvent(stage="waiting", ahead=1)
+        for count, index in enumerate(
+            sorted(range(span[0], span[1] + 1), key=lambda i: abs(i - first))
+        ):
+            if self.held and count == 2:
+                gate = asyncio.Event()
+                self._gates.append(gate)
+                await gate.wait()
+            if self.fault is not None:
+                raise self.fault
+            if index in self.ended:
+                continue
+            yield SliceEvent(index=index, mask=part, score=0.2 if index in self.unsure else 0.9)
+        yield PropagatedEvent(slices=span[1] - span[0] + 1, milliseconds=3)
 
     async def ask(
-        self, picture: Any, question: str, *, modality: str = "", template: Any = None
+        self,
+        picture: Any,
+        question: str,
+        *,
+        modality: str = "",
+        template: Any = None,
+        consent: bool = False,
     ) -> AsyncIterator[Event]:
         self.asked.append((question, modality))
+        self.consents.append(consent)
         script = answer_script(picture.shape, "I ", "see.") if self.script is None else self.script
         for item in script:
             if isinstance(item, asyncio.Event):

@@ -8,7 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_medreasoner.core.errors import AnswerError, ImageError, UnreachableError
+from napari_medreasoner.core.errors import AnswerError, EngineError, ImageError, UnreachableError
 from napari_medreasoner.core.geometry import Point, Prompts, SlicePlane
 from napari_medreasoner.core.protocol import StatusEvent, ThinkEvent
 from napari_medreasoner.gui.backend import LOST
@@ -18,6 +18,8 @@ from napari_medreasoner.gui.session import Session
 from napari_medreasoner.gui.target import ImageSource
 from tests.gui.doubles import (
     ANSWERED,
+    BOX,
+    POINTS,
     FakeServer,
     FakeView,
     ManualRunner,
@@ -247,17 +249,101 @@ def test_a_brush_stroke_is_kept_against_a_late_reply_and_undone(bench):
     assert bench.view.pixels[0, 15]
 
 
+def slices_with_mask(bench):
+    return np.flatnonzero(bench.view.pixels.any(axis=(1, 2))).tolist()
+
+
 def test_growing_fills_the_volume_and_is_one_step(volume):
     volume.ask()
     before = volume.document
     volume.controller.grow()
     volume.settle()
-    assert volume.client.wanted == [(ANSWERED, "volume")]
+    here = SlicePlane(axis=0, index=2)
+    area = filled(SHAPE, ANSWERED).sum()
+    assert volume.client.grown == [(ANSWERED, here, (0, 4), area)]
     assert volume.view.pixels.all(axis=0).any()
+    assert np.array_equal(volume.view.pixels, volume.mask)
+    assert volume.session.status == "Done: 5 slices."
     volume.controller.undo()
     volume.settle()
     assert volume.document == before
-    assert np.flatnonzero(volume.view.pixels.any(axis=(1, 2))).tolist() == [2]
+    assert slices_with_mask(volume) == [2]
+
+
+def test_slices_are_drawn_as_they_come_and_stay_when_growth_is_stopped(volume):
+    volume.ask()
+    volume.client.held = True
+    volume.controller.grow()
+    volume.settle()
+    assert slices_with_mask(volume) == [1, 2]
+    assert volume.session.segmenting
+    volume.controller.stop()
+    volume.settle()
+    assert not volume.session.segmenting
+    assert slices_with_mask(volume) == [1, 2]
+    assert np.array_equal(volume.view.pixels, volume.mask)
+
+
+def test_growth_keeps_to_its_range_and_empties_what_the_structure_does_not_reach(volume):
+    volume.ask()
+    volume.controller.grow()
+    volume.settle()
+    volume.client.ended = {3}
+    volume.controller.grow(range(1, 4))
+    volume.settle()
+    assert volume.client.grown[-1][2] == (1, 3)
+    assert slices_with_mask(volume) == [0, 1, 2, 4]
+    assert np.array_equal(volume.view.pixels, volume.mask)
+
+
+def test_growth_starts_from_the_slice_that_was_painted_on(volume):
+    volume.ask()
+    here = SlicePlane(axis=0, index=1)
+    volume.controller.painting(volume.source)
+    volume.controller._cases.of(volume.source).canvas.pixels[1, 0, :5] = 1
+    volume.controller.painted(volume.source, here)
+    volume.settle()
+    volume.controller.grow()
+    volume.settle()
+    assert volume.client.grown == [(Prompts(), here, (0, 4), 5)]
+    assert volume.view.pixels[3, 0, :5].all()
+    volume.correct(A, SlicePlane(axis=0, index=3))
+    volume.settle()
+    volume.controller.grow()
+    volume.settle()
+    assert volume.client.grown[-1][:2] == (A, SlicePlane(axis=0, index=3))
+
+
+def test_doubtful_slices_are_named_until_the_next_answer(volume):
+    volume.ask()
+    volume.client.unsure = {0}
+    volume.controller.grow()
+    volume.settle()
+    assert volume.document.doubtful == (SlicePlane(axis=0, index=0),)
+    assert "check 1 doubtful" in volume.session.status
+    volume.ask()
+    assert volume.document.doubtful == ()
+
+
+def test_growth_that_fails_says_so_and_keeps_what_came(volume):
+    volume.ask()
+    volume.client.fault = EngineError("The segmenter failed.")
+    volume.controller.grow()
+    volume.settle()
+    assert volume.session.error == "The segmenter failed."
+    assert volume.session.status.startswith("Growth ended early")
+    assert slices_with_mask(volume) == [2]
+
+
+def test_added_clicks_refine_the_mask_and_anything_else_starts_afresh(volume):
+    volume.ask()
+    here = SlicePlane(axis=0, index=2)
+    clicked = Prompts(box=BOX, points=(*POINTS, Point(x=1, y=1, positive=False)))
+    volume.correct(clicked, here)
+    volume.settle()
+    volume.correct(A, here)
+    volume.settle()
+    assert [how for _, how in volume.client.wanted] == ["refine", "slice"]
 
 
 def test_a_correction_after_growing_changes_its_slice_only(volume):
@@ -394,3 +480,31 @@ def test_the_controller_needs_no_qt():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_another_backend_is_turned_to_and_everything_made_stays(volume):
+    volume.ask()
+    before = volume.document
+    other = FakeServer()
+    volume.controller.consent = True
+    volume.controller.use_backend(other)
+    volume.settle()
+    assert volume.server.stops == 1
+    assert other.running
+    assert volume.session.engines == "seer + cutter · cpu"
+    assert volume.document == before
+    volume.ask()
+    assert other.fake.consents == [True]
+    assert volume.client.consents == [False]
+
+
+def test_a_backend_that_cannot_be_reached_is_told_and_can_be_changed(volume):
+    volume.ask()
+    other = FakeServer()
+    other.fault = UnreachableError("Nobody answers.")
+    volume.controller.use_backend(other)
+    volume.settle()
+    assert volume.session.error == "Nobody answers."
+    volume.controller.use_backend(FakeServer())
+    volume.settle()
+    assert volume.session.backend == "ready"

@@ -129,7 +129,7 @@ def test_an_image_without_geometry_stays_in_pixels(model):
 def test_the_slice_on_show_is_right_among_other_units(model):
     ours = model.add_image(np.zeros((10, 5, 6)), scale=(3, 1, 1), units=("mm",) * 3)
     other = model.add_image(np.zeros((10, 5, 6)), scale=(6000, 1000, 1000), units=("um",) * 3)
-    show_slice(model, ours, 4)
+    show_slice(model, ours, SlicePlane(axis=0, index=4))
     assert shown_plane(model, ours) == SlicePlane(axis=0, index=4)
     assert shown_plane(model, other) == SlicePlane(axis=0, index=2)
 

@@ -5,6 +5,7 @@ import shutil
 import nibabel as nib
 import numpy as np
 import pytest
+from PIL import Image
 from pydicom.data import get_testdata_file
 
 from napari_medreasoner.gui.images import geometry_of
@@ -46,6 +47,24 @@ def test_a_dicom_file_brings_its_modality_and_window(viewer):
     assert layer.data.shape == (128, 128)
     assert layer.metadata["medreasoner"].modality == "CT"
     assert layer.scale.tolist() == pytest.approx([0.661468, 0.661468])
+
+
+@pytest.mark.parametrize("name", ["I110", "IM-0001-00000001", "1.2.840.113619.2.5", "1.2.7"])
+def test_a_dicom_file_without_a_suffix_opens_by_itself(viewer, tmp_path, name):
+    shutil.copy(get_testdata_file("CT_small.dcm", download=False), tmp_path / name)
+    (layer,) = viewer.open(tmp_path / name, plugin=None)  # as napari does for a dropped file
+    assert layer.metadata["medreasoner"].modality == "CT"
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif"])
+@pytest.mark.parametrize("colours", [(), (3,)], ids=["grey", "colour"])
+def test_a_picture_opens_in_pixels(viewer, tmp_path, suffix, colours):
+    stored = np.full((20, 30, *colours), 200, np.uint8)
+    Image.fromarray(stored).save(tmp_path / f"x{suffix}")
+    (layer,) = viewer.open(tmp_path / f"x{suffix}", plugin=PLUGIN)
+    assert np.abs(layer.data.astype(int) - stored).max() <= 2
+    assert layer.rgb == bool(colours)
+    assert {str(unit) for unit in layer.units} == {"pixel"}
 
 
 def test_a_refused_file_is_one_sentence(tmp_path):

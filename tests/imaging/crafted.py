@@ -308,7 +308,8 @@ def detached(target: str) -> dict[str, bytes]:
     meta = local.replace(b"LOCAL", target.encode())
     name = target.encode()
     return {
-        "1.mhd": meta, "2.mhd": local + CANARY, "3.mha": meta, "4.mha": meta.replace(b" = ", b"="),
+        "1.mhd": meta, "2.mhd": meta + local + CANARY, "3.mha": meta,
+        "4.mha": meta.replace(b" = ", b"="),
         "5.mha": meta.replace(b"ElementDataFile =", b"ElementDataFile :"),
         "6.mha": meta.replace(b"ElementDataFile", b"  ElementDataFile"),
         "7.mha": local.replace(b"LOCAL", b"LIST\n" + name), "8.mha": meta + local + CANARY,

@@ -27,6 +27,19 @@ def test_a_failure_while_writing_keeps_the_old_file(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [target]
 
 
+def test_what_reads_back_otherwise_is_not_put_in_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "report.json"
+    write_text(target, "old")
+    whole = Path.write_bytes
+    monkeypatch.setattr(Path, "write_bytes", lambda path, data: whole(path, data[:-1]))
+    with pytest.raises(ExportError, match=r"report\.json read back differs"):
+        write_text(target, "new")
+    assert target.read_text() == "old"
+    assert [*tmp_path.iterdir()] == [target]
+
+
 def test_a_new_file_is_as_open_as_the_user_wants(tmp_path: Path) -> None:
     write_text(tmp_path / "ours.json", "x")
     (tmp_path / "plain.json").write_text("x")

@@ -93,6 +93,16 @@ def test_series_of_volumes_is_refused_and_one_slice_is_an_image(
     assert np.array_equal(picture.array, array)
 
 
+def test_mhd_is_read_only_with_its_voxels_inside(tmp_path: Path) -> None:
+    whole = write(tmp_path / "a.mha", image_of(TURN))
+    local = whole.rename(tmp_path / "a.mhd")
+    volume = read_itk(local)
+    assert np.array_equal(np.sort(volume.array, axis=None), np.arange(np.prod(SHAPE)))
+    assert volume.grid.known
+    with pytest.raises(ReadError, match=r"b\.mhd is only a header .*\.mha"):
+        read_itk(write(tmp_path / "b.mhd", image_of(TURN)))
+
+
 def test_nrrd_without_a_patient_space_is_told(tmp_path: Path) -> None:
     path = tmp_path / "a.nrrd"
     head = b"NRRD0004\n# note\ntype: uint8\ndimension: 3\nsizes: 2 3 4\nencoding: raw\nkey:=x: y\n"

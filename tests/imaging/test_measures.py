@@ -39,3 +39,14 @@ def test_an_empty_mask_and_one_without_geometry() -> None:
     assert unknown.voxels == 20
     assert unknown.area_mm2 is None
     assert unknown.diameter_mm is None
+
+
+def test_rows_and_columns_that_are_not_at_right_angles() -> None:
+    affine = np.eye(4)
+    affine[:3, 0], affine[:3, 1], affine[:3, 2] = (0, 2, 0), (0, 1.5, 3), (4, 0, 0)
+    mask = np.zeros((2, 9, 9), dtype=bool)
+    mask[0, 0, 0] = mask[0, 4, 5] = mask[0, 2, 2] = True
+    found = measure(mask, Grid(mask.shape, affine))
+    assert found.area_mm2 == pytest.approx(3 * 2 * 3)
+    far = np.linalg.norm(5 * affine[:3, 0] + 4 * affine[:3, 1])
+    assert found.diameter_mm == pytest.approx(far + (2 + np.hypot(1.5, 3)) / 2)

@@ -93,6 +93,23 @@ def test_two_forms_that_differ_are_told(tmp_path: Path) -> None:
     assert read_image(tmp_path / "one.nii").warnings == ()
 
 
+def test_skewed_axes_are_told_and_go_back_exactly(tmp_path: Path) -> None:
+    affine = affine_of(((0, 1, 2), 1, 1, 1))
+    affine[0, 1] = 2.0
+    array = np.arange(np.prod(SHAPE), dtype=np.int16).reshape(SHAPE)
+    save(tmp_path / "in.nii", array, affine)
+    volume = read_image(tmp_path / "in.nii")
+    (warning,) = volume.warnings
+    assert "meet at 45.0 degrees" in warning
+    write_segments(tmp_path / "out.nii", [Segment(volume.array > 50)], volume)
+    back: Any = nib.load(tmp_path / "out.nii")
+    assert np.array_equal(np.asanyarray(back.dataobj), array > 50)
+    assert np.allclose(back.affine, affine, atol=1e-6)
+    straight = affine_of(((0, 1, 2), 1, 1, 1), angle=0.3)
+    save(tmp_path / "straight.nii", array, straight)
+    assert not read_image(tmp_path / "straight.nii").warnings
+
+
 def test_without_either_form_the_geometry_is_marked_as_assumed(tmp_path: Path) -> None:
     image: Any = nib.Nifti1Image(np.zeros(SHAPE, np.int16), None)
     image.set_qform(None, 0)

@@ -168,3 +168,10 @@ def test_64_bit_images_are_written(tmp_path: Path) -> None:
         write_image(tmp_path / name, Volume(array, Grid(SHAPE, np.eye(4)), "x"))
         assert np.array_equal(read_image(tmp_path / name).array, array)
     assert nib.load(tmp_path / "x.nii").get_data_dtype() == np.int64
+
+
+def test_an_axis_too_long_for_nifti_1_is_written_and_read(tmp_path: Path) -> None:
+    picture = np.arange(40_000 * 2, dtype=np.uint16).reshape(2, 40_000)
+    write_image(tmp_path / "a.nii", Volume(picture, plain_grid(picture.shape), "x"))
+    assert isinstance(nib.load(tmp_path / "a.nii"), nib.Nifti2Image)
+    assert np.array_equal(read_image(tmp_path / "a.nii").array, picture)

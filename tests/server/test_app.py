@@ -13,6 +13,9 @@ from napari_medreasoner.core.protocol import (
     CAPABILITIES,
     HEALTH,
     IMAGES,
+    METRICS,
+    PROPAGATE,
+    PROTOCOL_VERSION,
     SEGMENT,
     EventAdapter,
     content_hash,
@@ -42,13 +45,17 @@ def ask(server, image, question="where?", **more):
     return server.http.post(ASK, json={"image": ref(image, **more), "question": question})
 
 
-def segment(server, image, prompts=PROMPTS, scope="slice", **more):
-    body = {"image": ref(image, **more), "prompts": prompts, "scope": scope}
-    return server.http.post(SEGMENT, json=body)
+def segment(server, image, prompts=PROMPTS, **more):
+    return server.http.post(SEGMENT, json={"image": ref(image, **more), "prompts": prompts})
+
+
+def propagate(server, image, prompts=PROMPTS, *, span=None, mask=None, **more):
+    body = {"image": ref(image, **more), "prompts": prompts, "span": span, "mask": mask}
+    return server.http.post(PROPAGATE, json=body)
 
 
 def test_health_and_capabilities(server):
-    assert server.http.get(HEALTH).json()["protocol"] == 1
+    assert server.http.get(HEALTH).json()["protocol"] == PROTOCOL_VERSION
     found = server.http.get(CAPABILITIES).json()
     assert found["crm"]["name"] == "fake-crm"
     assert found["max_body_bytes"] == 100_000
@@ -197,6 +204,7 @@ def test_prompts_that_cannot_be_used_are_one_sentence(server, picture, prompts):
 
 
 VOLUME = np.arange(4 * 20 * 30, dtype=np.int16).reshape(4, 20, 30)
+PLANE = {"axis": 0, "index": 1}
 
 
 @pytest.mark.parametrize(("axis", "shape"), [(0, (20, 30)), (1, (4, 30)), (2, (4, 20))])
@@ -216,33 +224,60 @@ def test_a_slice_of_a_volume_is_segmented(server, axis, shape):
         (np.zeros((20, 30, 3), np.uint8), {"axis": 0, "index": 0}),
     ],
 )
-@pytest.mark.parametrize("scope", ["slice", "volume"])
-def test_a_slice_that_does_not_fit_the_image_is_refused(server, image, plane, scope):
+def test_a_slice_that_does_not_fit_the_image_is_refused(server, image, plane):
     server.put(image)
-    assert segment(server, image, scope=scope, plane=plane).json()["code"] == "bad_image"
+    assert segment(server, image, plane=plane).json()["code"] == "bad_image"
     assert events_of(ask(server, image, plane=plane))[-1].code == "bad_image"
+    assert events_of(propagate(server, image, plane=plane))[-1].code == "bad_image"
 
 
-def test_a_volume_is_segmented_through_one_window(server):
+def test_a_volume_is_followed_slice_by_slice_through_one_window(server):
     server.put(VOLUME)
-    plane = {"axis": 0, "index": 1}
-    reply = segment(server, VOLUME, scope="volume", plane=plane, window=[600, 1199]).json()
-    mask = PackedMask.model_validate(reply["mask"]).unpack()
+    events = events_of(propagate(server, VOLUME, plane=PLANE, window=[600, 1199]))
 
-    assert mask.shape == VOLUME.shape
-    assert [int(part.sum()) for part in mask] == [0, BOX.area, 0, 0]
+    assert [event.type for event in events] == ["status", "status", "slice", "propagated"]
+    assert events[2].index == 1
+    assert events[2].mask.unpack().sum() == BOX.area
+    assert events[3].slices == 1
     assert (server.segmenter.volume[0] == 0).all()
     assert (server.segmenter.volume[2:] == 255).all()
 
 
+def test_a_corrected_mask_and_a_range_reach_the_segmenter(server):
+    server.put(VOLUME)
+    drawn = np.zeros((20, 30), np.bool_)
+    drawn[3, 4] = True
+    mask = PackedMask.pack(drawn).model_dump()
+    propagate(server, VOLUME, {}, plane=PLANE, mask=mask, span=[1, 9])
+    given = server.segmenter.requests[-1]
+    assert given.span == range(1, 4)
+    assert np.array_equal(given.mask, drawn)
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        ({"span": [2, 3]}, "do not hold the prompted slice 1"),
+        ({"mask": PackedMask.pack(np.ones((3, 3), np.bool_)).model_dump()}, "shape"),
+        ({"mask": PackedMask.pack(np.zeros((20, 30), np.bool_)).model_dump()}, "empty"),
+        ({"prompts": {}}, "no box"),
+    ],
+)
+def test_growth_that_cannot_begin_is_one_sentence(server, more, words):
+    server.put(VOLUME)
+    last = events_of(propagate(server, VOLUME, plane=PLANE, **more))[-1]
+    assert last.type == "error"
+    assert words in last.message
+
+
 def test_volumes_need_a_segmenter_that_takes_them_and_an_image_that_is_one(server, picture):
     server.put(picture)
-    assert segment(server, picture, scope="volume").status_code == 422
+    assert events_of(propagate(server, picture))[-1].code == "bad_input"
     with (plain := Server(segmenter=FakeSegmenter())).http:
         plain.put(VOLUME)
-        reply = segment(plain, VOLUME, scope="volume", plane={"axis": 0, "index": 1})
-    assert reply.status_code == 422
-    assert "fake-asm" in reply.json()["message"]
+        last = events_of(propagate(plain, VOLUME, plane=PLANE))[-1]
+    assert last.code == "bad_input"
+    assert "fake-asm" in last.message
 
 
 ODD = {
@@ -346,7 +381,7 @@ async def test_health_answers_while_the_engine_works(server, wire, picture):
 
 
 def test_a_quiet_stream_is_kept_alive(server, picture, monkeypatch):
-    monkeypatch.setattr("napari_medreasoner.server.app._KEEP_ALIVE_SECONDS", 0.005)
+    monkeypatch.setattr("napari_medreasoner.server.streams.KEEP_ALIVE_SECONDS", 0.005)
     server.put(picture)
     assert ": ping\n\n" in ask(server, picture, "slow 1").text
 
@@ -356,3 +391,14 @@ def test_nothing_of_a_request_is_logged(server, picture, caplog):
     server.put(picture)
     ask(server, picture, "canary-question")
     assert "canary" not in caplog.text
+
+
+def test_what_was_done_is_counted_for_prometheus(server, picture):
+    server.put(picture)
+    segment(server, picture)
+    ask(server, picture, "canary-question")
+    text = server.http.get(METRICS).text
+    assert f'medreasoner_requests_total{{method="POST",route="{SEGMENT}",status="200"}} 1.0' in text
+    assert 'medreasoner_engine_seconds_count{stage="segment"} 1.0' in text
+    assert "medreasoner_image_bytes 1200.0" in text
+    assert "canary" not in text

@@ -2,8 +2,17 @@ import json
 
 import pytest
 
-from napari_medreasoner.core.protocol import ASK, CAPABILITIES, HEALTH, IMAGES, SEGMENT
-from tests.server.conftest import AUTH, TOKEN
+from napari_medreasoner.core.protocol import (
+    ASK,
+    CAPABILITIES,
+    HEALTH,
+    IMAGES,
+    LEASE,
+    METRICS,
+    PROPAGATE,
+    SEGMENT,
+)
+from tests.server.conftest import AUTH, TOKEN, Server
 
 HASH = "0" * 64
 ROUTES = [
@@ -13,6 +22,10 @@ ROUTES = [
     ("PUT", f"{IMAGES}/{HASH}?dtype=uint8&shape=1&shape=1"),
     ("POST", ASK),
     ("POST", SEGMENT),
+    ("POST", PROPAGATE),
+    ("PUT", LEASE),
+    ("DELETE", LEASE),
+    ("GET", METRICS),
     ("GET", "/openapi.json"),
     ("GET", "/docs"),
     ("GET", "/redoc"),
@@ -75,6 +88,18 @@ def test_this_machine_is_served(server, host):
     assert server.http.get(HEALTH, headers={"Host": host}).status_code == 200
 
 
+def test_a_name_of_this_machine_is_served_only_when_it_was_given(tmp_path):
+    (pem := tmp_path / "tls.pem").touch()
+    outside = {"host": "0.0.0.0", "names": ("gpu.example",), "certificate": pem, "key": pem}  # noqa: S104
+    with (served := Server(**outside)).http:
+        for host, status in (
+            ("gpu.example:8765", 200),
+            ("gpuxexample", 403),
+            ("evil.example", 403),
+        ):
+            assert served.http.get(HEALTH, headers={"Host": host}).status_code == status
+
+
 @pytest.mark.parametrize(
     "origin",
     ["null", "", "http://evil.example", "http://127.0.0.1.evil.example", "http://127.0.0.1"],
@@ -96,7 +121,7 @@ async def chunks(total, size=50_000):
         yield b"x" * min(size, total - start)
 
 
-@pytest.mark.parametrize(("method", "path"), ROUTES[3:6])
+@pytest.mark.parametrize(("method", "path"), ROUTES[3:7])
 @pytest.mark.parametrize("declared", [True, False])
 def test_a_body_beyond_the_cap_is_refused(server, method, path, declared):
     limit = 100_000 if method == "PUT" else 4 * 2**20

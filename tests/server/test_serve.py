@@ -1,5 +1,6 @@
 """`medreasoner serve` as a process."""
 
+import asyncio
 import json
 import os
 import signal
@@ -8,11 +9,14 @@ import subprocess
 import sys
 
 import httpx
+import numpy as np
 import pytest
 
 from napari_medreasoner.cli.serve import serve
-from napari_medreasoner.core.errors import MissingEngineError, SettingsError
-from napari_medreasoner.core.protocol import HEALTH, SEGMENT
+from napari_medreasoner.client.client import Client
+from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.core.errors import MissingEngineError, SettingsError, ShuttingDownError
+from napari_medreasoner.core.protocol import HEALTH, SEGMENT, ThinkEvent
 from napari_medreasoner.server.settings import ENVIRONMENT_VARIABLE
 from tests.fakes import install
 from tests.server.conftest import AUTH, TOKEN
@@ -66,6 +70,34 @@ def test_one_line_on_stdout_then_requests_until_a_signal(command):
     assert "loading plugins" in log
     assert TOKEN not in log
     assert HEALTH not in log
+
+
+async def _ask_until_the_end(url, pid):
+    picture = Picture(UploadImage(np.zeros((20, 30), np.uint8)))
+    async with Client(url, TOKEN) as client:
+        async for event in client.ask(picture, "slow 2000"):
+            if isinstance(event, ThinkEvent):
+                os.kill(pid, signal.SIGTERM)
+
+
+def test_at_the_end_whoever_waits_is_told(command):
+    process = subprocess.Popen(
+        **command(*ENGINES, **{ENVIRONMENT_VARIABLE: TOKEN}),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    with process:
+        place = json.loads(process.stdout.readline())
+        with pytest.raises(ShuttingDownError):
+            asyncio.run(_ask_until_the_end(place["url"], process.pid))
+        assert process.wait(10) in (0, -signal.SIGTERM)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.2", "::"])  # noqa: S104 - refused
+def test_other_machines_are_let_in_only_over_tls_and_by_name(command, host):
+    last = failing(command("--host", host, *ENGINES, **{ENVIRONMENT_VARIABLE: TOKEN}))
+    assert "ssh -L" in last
+    assert "--certificate" in last
 
 
 def test_a_port_in_use_is_one_sentence(command):

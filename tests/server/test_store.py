@@ -48,9 +48,19 @@ def test_a_cache_makes_each_value_once_while_it_is_recent():
 
     def value(key):
         made.append(key)
-        return key
+        return np.zeros(10, np.uint8)
 
-    cache = RecentCache(entries=2)
+    cache = RecentCache(max_bytes=25)
     for key in (1, 2, 1, 3, 1, 2):
-        assert cache.get(key, lambda key=key: value(key)) == key
+        cache.get(key, lambda key=key: value(key))
     assert made == [1, 2, 3, 2]
+    assert cache.nbytes == 20
+    cache.drop(lambda key: key == 1)
+    assert (1 in cache, 2 in cache, cache.nbytes) == (False, True, 10)
+
+
+def test_a_value_larger_than_the_cache_is_kept_until_the_next():
+    cache = RecentCache(max_bytes=5)
+    assert cache.get(1, lambda: np.zeros(10, np.uint8)).size == 10
+    cache.get(2, lambda: np.zeros(3, np.uint8))
+    assert (1 in cache, cache.nbytes) == (False, 3)

@@ -30,9 +30,12 @@ def kinds(folder: Path) -> Counter[str]:
 
 def test_a_clean_set_with_two_records_of_one_image(tmp_path: Path) -> None:
     lines = write_set(tmp_path, 3)
-    lines.append(lines[0] | {"id": "again"})
+    lines.append(lines[0] | {"id": "again", "question": "Where is bile made?"})
     write_lines(tmp_path, lines)
     assert not kinds(tmp_path)
+    lines.append(lines[0] | {"id": "and again"})
+    write_lines(tmp_path, lines)
+    assert kinds(tmp_path) == {"same target and question twice": 1}
 
 
 @pytest.mark.parametrize(
@@ -41,7 +44,8 @@ def test_a_clean_set_with_two_records_of_one_image(tmp_path: Path) -> None:
         ({"bbox": [3, 18, 40, 33]}, "loose box"),
         ({"bbox": [10, 20, 20, 30]}, "box does not enclose the mask"),
         ({"points": [[21, 25], [1, 1]]}, "point outside the mask"),
-        ({"id": "r0"}, "duplicate id"),
+        ({"id": "r0"}, "unusable record"),
+        ({"id": "r0", "split": "test"}, "duplicate id"),
         ({"group": "g0", "split": "test"}, "group in several splits"),
         ({"image": "images/0.png"}, "unreadable image"),
         ({"mask": "masks/0.png"}, "unreadable mask"),
@@ -83,12 +87,12 @@ def test_the_command_reports_and_exits_1_on_findings(tmp_path: Path) -> None:
     clean = CliRunner().invoke(app, ["data", "check", str(tmp_path)])
     assert clean.exit_code == 0
     assert "No findings." in clean.output
-    write_lines(tmp_path, [lines[0], lines[1] | {"id": "r0"}])
+    write_lines(tmp_path, [lines[0], lines[1] | {"id": "r0", "split": "test"}])
     found = CliRunner().invoke(app, ["data", "check", str(tmp_path), "--json"])
     assert found.exit_code == 1
     report = json.loads(found.output)
     assert report["records"] == report["images"] == 2
-    assert report["counts"]["category"] == {"liver": {"train": 2}}
+    assert report["counts"]["category"] == {"liver": {"test": 1, "train": 1}}
     assert report["findings"] == [{"kind": "duplicate id", "where": "r0", "detail": "2 records"}]
     assert "duplicate id: 1" in CliRunner().invoke(app, ["data", "check", str(tmp_path)]).output
 

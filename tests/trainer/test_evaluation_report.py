@@ -79,6 +79,8 @@ def test_the_page_says_what_the_summary_says(monkeypatch: pytest.MonkeyPatch, ru
     page = Page((run / "report.html").read_text(encoding="utf-8"))
     assert "12 of 12 records" in page.text
     assert "not_json: 1" in page.text
+    assert "there is no IoU and no pDice" in page.text
+    assert "100.0" not in page.text, "the truth has no score of its own"
     for name in ("optic disc (4)", "colonic gland (4)", "liver (4)", "eye anatomies", "CT"):
         assert name in page.text
 

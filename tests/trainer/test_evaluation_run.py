@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from medreasoner_trainer import cli
 from medreasoner_trainer.evaluation.cluster import RayWorker, outcome_from
@@ -191,24 +192,27 @@ def test_bad_records_are_told_and_the_rest_still_runs(
 ) -> None:
     data = write_small_data(tmp_path / "data")
     text = (data / "records.jsonl").read_text().splitlines(keepends=True)
-    (data / "records.jsonl").write_text("".join([text[0], "{}\n", *text[1:]]))
+    (data / "records.jsonl").write_text("".join([text[0], "{}\n", *text[1:], text[0]]))
     image = data / json.loads(text[3])["image"]
     image.write_bytes(image.read_bytes()[:2000])
+    mask = data / json.loads(text[5])["mask"]
+    with Image.open(mask) as picture:
+        Image.new("1", picture.size).save(mask)
     assert run(monkeypatch, data, tmp_path / "out") == 0
     told = capsys.readouterr()
     assert "Left out: records.jsonl, line 2: " in told.err
-    assert f"Left out: {image.name}: " in told.err
-    assert "11 of 12 records scored" in told.out
-    assert "2 records left out" in told.out
+    assert f"Left out: records.jsonl, line 5: {image.name} cannot be read" in told.err
+    assert "10 of 12 records scored" in told.out
+    assert "4 records left out" in told.out
     problems = RunFolder(tmp_path / "out").problems()
-    assert [(problem.file, problem.line) for problem in problems] == [
-        ("records.jsonl", 2),
-        (image.name, 0),
-    ]
+    assert {problem.file for problem in problems} == {"records.jsonl"}
+    assert [problem.line for problem in problems] == [2, 14, 5, 7]
+    assert "is that of records.jsonl, line 1, too" in problems[1].reason
+    assert f"{mask.name} is empty" in problems[3].reason
     assert run(monkeypatch, data, tmp_path / "strict", "--strict") == 2
     (data / "records.jsonl").write_text("".join(text))
     assert run(monkeypatch, data, tmp_path / "strict", "--strict") == 2
-    assert image.name in capsys.readouterr().err
+    assert f"Record 4 of records.jsonl cannot be used ({image.name}" in capsys.readouterr().err
     assert len(lines_of(tmp_path / "strict")) == 3, "up to the bad one"
 
 

@@ -132,6 +132,9 @@ def test_the_command_prints_and_compares(
     head, rows = tables_of(printed)[-1]
     assert rows["IoU"][head.index("Difference") - 1] == "10.0 [0.0, 20.0]"
     assert rows["IoU"][1:3] == ["1", "0"]
+    assert tables(first, made_run(tmp_path / "true", crm="true-prompts"), "--paired") == 0
+    _, rows = tables_of(capsys.readouterr().out)[-1]
+    assert list(rows) == ["Dice", "Dice points", "Dice box", "Dice both"]
     assert tables(first, "--paired") == 2
     assert "name two folders" in capsys.readouterr().err
     assert tables(tmp_path) == 2

@@ -93,6 +93,53 @@ def answer_of(record: Record, *keys: str) -> str:
     return f"<answer>{json.dumps({key: fields[key] for key in keys})}</answer>"
 
 
+REFUSALS = [
+    "I'm sorry, I cannot assist with that.",
+    "I\u2019m unable to provide a diagnosis from this image.",
+    "<think>The request is medical.</think>I can't help with interpreting scans.",
+    "<think>a</think><answer>As an AI, I do not read scans.</answer>",
+    '<think>a</think><answer>{"error": "I cannot determine the region."}</answer>',
+    '{"bbox": null}\nI am not able to locate it.',
+]
+NO_REFUSALS = [
+    "",
+    "<think>I cannot see the lower border, so I go by the upper one, which",
+    "<think>I'm sorry, I cannot find it</think><answer>[1, 2]</answer>",
+    "The liver is the large organ on the left of the image.",
+    "<think>a</think><answer>{'bbox': [1, 2</answer>",
+    "It cannot be missed: the bright disc.",
+]
+
+
+@pytest.mark.parametrize("text", REFUSALS)
+def test_a_refusal_in_plain_words_is_one(tasks: list[Task], text: str) -> None:
+    case = case_of(tasks[0], text)
+    assert (case.refused, case.parsed, case.fault) == (True, False, "refused")
+    assert case.reason in text.replace("\u2019", "'")
+    assert len(case.reason) > 10
+
+
+@pytest.mark.parametrize("text", NO_REFUSALS)
+def test_what_only_cannot_be_read_is_no_refusal(tasks: list[Task], text: str) -> None:
+    case = case_of(tasks[0], text)
+    assert (case.refused, case.parsed) == (False, False)
+    assert case.fault not in ("", "refused")
+
+
+def test_an_apology_with_an_answer_is_an_answer(tasks: list[Task]) -> None:
+    text = "I'm sorry, I cannot be sure. " + answer_of(tasks[0].record, "bbox")
+    case = case_of(tasks[0], text)
+    assert (case.refused, case.parsed, case.iou) == (False, True, 1)
+
+
+def test_a_picture_with_several_targets_is_embedded_once(tasks: list[Task]) -> None:
+    segmenter = FakeSegmenter()
+    twice = [task for task in tasks for _ in range(2)]
+    cases = Evaluator(TrueAnswers(), segmenter).evaluate(twice)
+    assert segmenter.calls.count("set_image") == len(tasks)
+    assert [case.dice_box for case in cases[::2]] == [case.dice_box for case in cases[1::2]]
+
+
 def test_true_prompts_score_the_segmenter_alone(tasks: list[Task]) -> None:
     segmenter = ClassicalSegmenter()
     for task, case in zip(tasks, Evaluator(TrueAnswers(), segmenter).evaluate(tasks), strict=True):

@@ -14,7 +14,7 @@ from typing import Final
 from napari_medreasoner.core.geometry import Corners
 from napari_medreasoner.engines.models.card import Coordinates
 
-__all__ = ["DESCRIPTIONS", "INSTRUCTIONS", "Space", "space_of"]
+__all__ = ["DESCRIPTIONS", "INSTRUCTIONS", "Space", "sides_in_patches", "space_of"]
 
 DESCRIPTIONS: Final[dict[Coordinates, str]] = {
     "pixels": "pixels of the given image",
@@ -30,6 +30,10 @@ INSTRUCTIONS: Final[dict[Coordinates, str]] = {
     "norm1000 yx": "Write y before x in every place: [y1, x1, y2, x2] and [y, x].",
 }
 """What a prompt must add where a template that speaks of x, y and whole pixels misleads."""
+
+
+_PATCH: Final = 28
+_MOST_PATCHES: Final = 1280
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,3 +113,13 @@ def space_of(convention: Coordinates, image: tuple[int, int], resized: tuple[int
     if convention == "norm1":
         return Space(image, (1, 1), pixels=False)
     return Space(image, image)
+
+
+def sides_in_patches(width: int, height: int) -> tuple[int, int]:
+    """Width and height in whole merged patches of Qwen2.5-VL, which its processor leaves alone.
+
+    Multiples of 28 pixels, and together at most 1280 of them squared (its model card's advice).
+    """
+    scale = min(1.0, (_MOST_PATCHES * _PATCH**2 / (width * height)) ** 0.5)
+    across, down = (max(_PATCH, int(side * scale / _PATCH) * _PATCH) for side in (width, height))
+    return across, down

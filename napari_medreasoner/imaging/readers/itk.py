@@ -313,7 +313,7 @@ def read_itk(path: Path) -> Volume:
     Parameters
     ----------
     path : Path
-        Ends in ".nrrd" or ".mha"; ".nhdr" and ".mhd" are refused with advice.
+        Ends in ".nrrd", ".mha" or ".mhd"; ".nhdr" is refused with advice.
 
     Returns
     -------
@@ -344,4 +344,5 @@ def read_itk(path: Path) -> Volume:
         ) from error
     if claim.patient:
         return volume
-    return replace(volume, warnings=("The file does not say how it lies in the patient.",))
+    unplaced = "The file does not say how it lies in the patient."
+    return replace(volume, warnings=(unplaced, *volume.warnings))

@@ -9,9 +9,11 @@ __all__ = ["DETACHED", "DICOM", "ITK", "NIFTI", "RASTER", "READABLE", "Kind", "i
 
 NIFTI: Final = (".nii", ".nii.gz")
 RASTER: Final = (".png", ".jpg", ".jpeg", ".tif", ".tiff")
-ITK: Final = (".nrrd", ".mha")
-DETACHED: Final = (".nhdr", ".mhd")
-"""Headers whose voxels lie in another file: refused."""
+ITK: Final = (".nrrd", ".mha", ".mhd")
+"""A ".mhd" is read like a ".mha": only when it holds its own voxels."""
+
+DETACHED: Final = (".nhdr",)
+"""Headers whose voxels always lie in another file: refused."""
 
 DICOM: Final = (".dcm", ".dicom", ".ima")
 READABLE: Final = (*NIFTI, *RASTER, *ITK, *DICOM)

@@ -74,7 +74,7 @@ class NiftiFile:
             raise ReadError(
                 f"{self.path.name} has a geometry that cannot be used; repair its header."
             ) from error
-        return replace(volume, warnings=self.warnings)
+        return replace(volume, warnings=self.warnings + volume.warnings)
 
     def scaled(self, volume: Volume) -> Volume:
         """A volume that `turned` gave, or a cut of it, in the intensities it stands for."""

@@ -126,9 +126,14 @@ def _sweep(folder: Path) -> None:
 
 
 def write_bytes(path: Path, data: bytes) -> None:
-    """Write a small file atomically; errors as in `replace_atomically`."""
+    """Write a small file atomically, read back; errors as in `replace_atomically`."""
     with replace_atomically(path) as temporary:
         temporary.write_bytes(data)
+        if temporary.read_bytes() != data:
+            raise ExportError(
+                f"{path} read back differs from what was written; what was there before is "
+                "unchanged."
+            )
 
 
 def write_text(path: Path, text: str) -> None:

@@ -17,6 +17,8 @@ from napari_medreasoner.imaging.writers.file_grid import TOLERANCE_MM, FileImage
 __all__ = ["write_nifti"]
 
 _SCANNER: Final = 1
+_LONGEST: Final = 2**15 - 1
+"""Most voxels along an axis that NIfTI-1 counts; longer images become NIfTI-2."""
 
 
 def write_nifti(path: Path, image: FileImage) -> None:
@@ -25,7 +27,7 @@ def write_nifti(path: Path, image: FileImage) -> None:
     sform and qform are equal and carry the code of the source (1, scanner, when it had
     none). The qform is marked as not set where its quaternion of 32-bit numbers would put a
     voxel more than 1e-3 mm elsewhere: sheared axes, and turns by almost 180 degrees. RGB
-    becomes NIfTI's RGB24.
+    becomes NIfTI's RGB24. The file is NIfTI-1, or NIfTI-2 where an axis is too long for that.
 
     The file is written beside the target, read back and compared in millimetres, and only
     then put in its place, so that a failure leaves the old file as it was.
@@ -45,7 +47,8 @@ def write_nifti(path: Path, image: FileImage) -> None:
     voxels, affine, code = image
     try:
         # Naming the type allows 64-bit integers, which nibabel otherwise refuses.
-        nifti: Any = nib.Nifti1Image(voxels, affine, dtype=voxels.dtype)
+        kind: Any = nib.Nifti1Image if max(voxels.shape) <= _LONGEST else nib.Nifti2Image
+        nifti = kind(voxels, affine, dtype=voxels.dtype)
     except nib.spatialimages.HeaderDataError as error:
         raise ExportError(f"NIfTI cannot hold elements of type {voxels.dtype}.") from error
     nifti.set_sform(affine, code or _SCANNER)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from enum import StrEnum
 from itertools import groupby
@@ -14,11 +15,12 @@ from rich.console import Console
 from rich.table import Table
 
 from medreasoner_trainer.commands.extra import train_extra
+from medreasoner_trainer.commands.left_out import Strict, tell_left_out
 from napari_medreasoner.core.errors import SettingsError
 
 if TYPE_CHECKING:
     from medreasoner_trainer.data.check import Finding
-    from medreasoner_trainer.data.record import DataSet, Record
+    from medreasoner_trainer.data.record import DataSet
 
 __all__ = ["data_app"]
 
@@ -38,6 +40,7 @@ class Form(StrEnum):
     JSONL = "jsonl"
     PARQUET = "parquet"
     COCO = "coco"
+    PAIRS = "pairs"
 
 
 class Space(StrEnum):
@@ -69,23 +72,24 @@ def convert(
     out: Out,
     to: Annotated[Form, typer.Option(help="Files to write.")],
     space: Annotated[Space, typer.Option(help="Coordinates in records.jsonl.")] = Space.PIXEL,
+    strict: Strict = False,
 ) -> None:
-    """Write a data set as JSONL with pictures, as U-MRG Parquet or as COCO."""
+    """Write a data set as JSONL with pictures, U-MRG Parquet, COCO, or images and masks."""
     with train_extra():
         from medreasoner_trainer.data.coco import save_coco
         from medreasoner_trainer.data.jsonl import save_jsonl
         from medreasoner_trainer.data.open import open_data
+        from medreasoner_trainer.data.pairs import save_pairs
         from medreasoner_trainer.data.parquet import save_parquet
     if to is not Form.JSONL and space is not Space.PIXEL:
         raise SettingsError(f"{to} has pixel coordinates only; leave out --space.")
-    opened = open_data(data)
+    opened = open_data(data, strict=strict)
     if to is Form.JSONL:
-        save_jsonl(opened, out, space.value)
-    elif to is Form.PARQUET:
-        save_parquet(opened, out)
+        written = save_jsonl(opened, out, space.value, strict=strict)
     else:
-        save_coco(opened, out)
-    _say_written(opened, out)
+        savers = {Form.PARQUET: save_parquet, Form.COCO: save_coco, Form.PAIRS: save_pairs}
+        written = savers[to](opened, out, strict=strict)
+    _say_written(written, out)
 
 
 @data_app.command()
@@ -131,45 +135,42 @@ def split(
     ] = 0.2,
     seed: Seed = 0,
     by: Annotated[By, typer.Option(help="With ood: what a kind of target is.")] = By.SUPERCATEGORY,
+    strict: Strict = False,
 ) -> None:
     """Divide a data set into train and test."""
     with train_extra():
+        from medreasoner_trainer.data.jsonl import save_jsonl
         from medreasoner_trainer.data.open import open_data
         from medreasoner_trainer.data.split import hold_out, hold_out_groups, out_of_distribution
-    opened = open_data(data)
+    opened = open_data(data, strict=strict)
     if how is How.OOD:
         records = out_of_distribution(opened.records, test, seed, by.value)
     else:
         holding = hold_out if how is How.RANDOM else hold_out_groups
         records = holding(opened.records, test, seed)
-    _save(opened, records, out)
-    sizes = {side: sum(record.split == side for record in records) for side in ("train", "test")}
-    unused = len(records) - sum(sizes.values())
-    typer.echo(f"{sizes['train']} train, {sizes['test']} test, {unused} in no split.")
+    written = save_jsonl(opened.with_records(records), out, strict=strict)
+    _say_written(written, out)
+    sizes = Counter(record.split for record in written.records)
+    typer.echo(f"{sizes['train']} train, {sizes['test']} test, {sizes['']} in no split.")
 
 
 @data_app.command()
-def ask(data: Data, out: Out, seed: Seed = 0) -> None:
+def ask(data: Data, out: Out, seed: Seed = 0, strict: Strict = False) -> None:
     """Give questions and reasoning to the records that have none."""
     with train_extra():
         from medreasoner_trainer.construct.asking import ask_records
+        from medreasoner_trainer.data.jsonl import save_jsonl
         from medreasoner_trainer.data.open import open_data
-    opened = open_data(data)
-    records = ask_records(opened, seed)
-    _save(opened, records, out)
-    questions = sum(bool(record.question) for record in records)
-    traces = sum(bool(record.trace) for record in records)
-    typer.echo(f"{questions} of {len(records)} records have a question, {traces} a trace.")
-
-
-def _save(data: DataSet, records: Sequence[Record], out: Path) -> None:
-    from medreasoner_trainer.data.jsonl import save_jsonl
-
-    save_jsonl(data.with_records(records), out)
-    _say_written(data, out)
+    asked = ask_records(open_data(data, strict=strict), seed, strict=strict)
+    written = save_jsonl(asked, out, strict=strict)
+    _say_written(written, out)
+    questions = sum(bool(record.question) for record in written.records)
+    traces = sum(bool(record.trace) for record in written.records)
+    typer.echo(f"{questions} of {len(written.records)} records have a question, {traces} a trace.")
 
 
 def _say_written(data: DataSet, out: Path) -> None:
+    tell_left_out(data.problems)
     typer.echo(f"{out}: {len(data.records)} records, {len(data.problems)} left out as unusable.")
 
 

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
 from medreasoner_trainer.commands.extra import train_extra
+from medreasoner_trainer.commands.left_out import Strict, tell_left_out
 from medreasoner_trainer.evaluation.words import TRUE_PROMPTS, PromptMode
 from napari_medreasoner import __version__
 from napari_medreasoner.core.errors import SettingsError
-
-if TYPE_CHECKING:
-    from medreasoner_trainer.data.record import Problem
 
 __all__ = ["evaluate", "report", "tables"]
 
@@ -40,7 +38,7 @@ def evaluate(
         int | None, typer.Option(min=1, help="Score so many, drawn at random.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the draw, questions, intervals.")] = 0,
-    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad record.")] = False,
+    strict: Strict = False,
     ray: Annotated[bool, typer.Option("--ray", help="Run on Ray (RAY_ADDRESS, or here).")] = False,
     workers: Annotated[int, typer.Option(min=1, help="Ray workers.")] = 2,
 ) -> None:
@@ -70,7 +68,7 @@ def evaluate(
     spread = on_ray(config, workers) if ray else Worker.from_config(config, opened).work
     with _engine_log(out):
         summary, problems = evaluate_run(config, ids, spread, out, opened.problems, strict=strict)
-    _tell(problems)
+    tell_left_out(problems)
     typer.echo(breakdown([summary]))
 
 
@@ -85,12 +83,6 @@ def _engine_log(out: Path) -> Iterator[None]:
     finally:
         logger.removeHandler(handler)
         handler.close()
-
-
-def _tell(problems: Sequence[Problem]) -> None:
-    for problem in problems:
-        place = f"{problem.file}, line {problem.line}" if problem.line else problem.file
-        typer.echo(f"Left out: {place}: {problem.reason}", err=True)
 
 
 def tables(

@@ -34,7 +34,7 @@ _ORDERS: Final = (
     ("opening", "size", "brightness", "closing"),
     ("opening", "shape", "size", "closing"),
     ("opening", "shape", "closing"),
-    ("brightness", "opening", "closing"),
+    ("opening", "brightness", "closing"),
 )
 
 
@@ -92,7 +92,7 @@ def _place(x: float, y: float) -> str:
     down = ("upper", "middle", "lower")[min(int(y / _THIRD), 2)]
     if across == "centre":
         return "centre" if down == "middle" else f"{down} middle"
-    return f"{across} side" if down == "middle" else f"{down} {across}"
+    return f"{across} part" if down == "middle" else f"{down} {across}"
 
 
 def _shape(seen: Appearance) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,10 @@ COUNTED: Final = ("modality", "supercategory", "category", "tier")
 """Fields of a record that are counted for each split."""
 
 
+_Target: TypeAlias = tuple[bytes, bytes, str]
+"""Hash of the image, hash of the mask, question."""
+
+
 class Finding(NamedTuple):
     """Something wrong: its kind, the record, group or file, and the particulars."""
 
@@ -33,8 +38,9 @@ class Finding(NamedTuple):
 def check_data(data: DataSet) -> list[Finding]:
     """Open everything and compare it with what the records say.
 
-    Several records of one image in one split are as they should be. A leak is a group, or an
-    image that looks the same, in two splits; records in no split do not count.
+    Several records of one image in one split are as they should be, also of one mask when their
+    questions differ. A leak is a group, or an image that looks the same, in two splits; records
+    in no split do not count.
     """
     findings = [
         Finding("unusable record", f"{problem.file}:{problem.line}", problem.reason)
@@ -43,9 +49,10 @@ def check_data(data: DataSet) -> list[Finding]:
     findings += _duplicate_ids(data.records)
     findings += _leaking_groups(data.records)
     hashes: dict[str, NDArray[np.bool_]] = {}
+    targets: dict[_Target, str] = {}
     for record in data.records:
         findings += _image_findings(data, record, hashes)
-        findings += _mask_findings(data, record)
+        findings += _mask_findings(data, record, hashes, targets)
     findings += _leaking_images(data.records, hashes)
     return findings
 
@@ -87,7 +94,12 @@ def _image_findings(
         yield Finding("unreadable image", record.id, str(error))
 
 
-def _mask_findings(data: DataSet, record: Record) -> Iterator[Finding]:
+def _mask_findings(
+    data: DataSet,
+    record: Record,
+    hashes: dict[str, NDArray[np.bool_]],
+    targets: dict[_Target, str],
+) -> Iterator[Finding]:
     try:
         mask = data.mask(record)
     except ReadError as error:
@@ -103,6 +115,12 @@ def _mask_findings(data: DataSet, record: Record) -> Iterator[Finding]:
     for point in record.points:
         if not mask[point.y, point.x]:
             yield Finding("point outside the mask", record.id, f"({point.x}, {point.y})")
+    if record.image in hashes:
+        pixels = hashlib.sha256(mask.tobytes()).digest()
+        target = (hashes[record.image].tobytes(), pixels, record.question)
+        first = targets.setdefault(target, record.id)
+        if first != record.id:
+            yield Finding("same target and question twice", record.id, first)
 
 
 def _encloses(outer: Box, inner: Box) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from medreasoner_trainer.data.fields import Fields, fields_of, record_from
+from medreasoner_trainer.data.gathering import Gathering
 from medreasoner_trainer.data.loaded import Loaded, existing_inside, read_bytes
 from medreasoner_trainer.data.pixels import picture_size
 from medreasoner_trainer.data.problems import Problems
@@ -70,21 +71,22 @@ def read_coco(path: Path, *, strict: bool) -> Loaded:
     ReadError
         When it is not a COCO file; when strict, at the first bad annotation.
     """
-    problems = Problems(strict=strict)
+    gathering = Gathering(strict=strict)
     content = _parsed(path)
     images = _by_id(content["images"])
     categories = _by_id(content.get("categories") or [])
-    records, segmentations = [], {}
+    segmentations = {}
     for number, annotation in enumerate(content["annotations"], start=1):
         mask = f"{path.name}#{number}"
         try:
-            records.append(_record(path.parent, mask, annotation, images, categories))
+            record = _record(path.parent, mask, annotation, images, categories)
+            gathering.add(path.name, number, record)
             segmentations[mask] = annotation["segmentation"]
         except (KeyError, TypeError, AttributeError) as error:
-            problems.add(path.name, number, ReadError(f"{error} is missing or malformed"))
+            gathering.leave_out(path.name, number, ReadError(f"{error} is missing or malformed"))
         except (ValueError, ReadError, ImageError) as error:
-            problems.add(path.name, number, error)
-    return Loaded(tuple(records), problems.found, _CocoPictures(path.parent, segmentations))
+            gathering.leave_out(path.name, number, error)
+    return gathering.loaded(_CocoPictures(path.parent, segmentations))
 
 
 def _parsed(path: Path) -> dict[str, Any]:
@@ -136,39 +138,58 @@ def _place(annotation: dict[str, Any], width: int, height: int) -> tuple[list[An
     return list(box_of_mask(mask).corners), points
 
 
-def save_coco(data: DataSet, folder: Path) -> None:
+def save_coco(data: DataSet, folder: Path, *, strict: bool = False) -> DataSet:
     """Write `annotations.json` (run lengths) and images (bytes unchanged) into an empty folder.
+
+    Parameters and result as of `medreasoner_trainer.data.jsonl.save_jsonl`.
 
     Raises
     ------
     ReadError
-        When an image or mask cannot be read.
+        When strict, at the first record whose pixels cannot be read.
     ExportError
         When something cannot be written.
     """
     pictures = PictureFolder(folder)
-    images: dict[str, dict[str, Any]] = {}
-    categories: dict[tuple[str, str], dict[str, Any]] = {}
-    annotations = []
-    for number, record in enumerate(data.records, start=1):
-        name = pictures.add_image(data, record)
+    left_out = Problems(strict=strict)
+    content = _Content()
+    written = []
+    for record in data.records:
+        with left_out.noted(*data.origin(record)):
+            mask = data.mask(record)
+            content.add(record, pictures.add_image(data, record), mask)
+            written.append(record)
+    write_text(folder / ANNOTATIONS, content.text())
+    return data.with_records(written, left_out.found)
+
+
+class _Content:
+    """What the file holds: each image and category once, an annotation for every record."""
+
+    def __init__(self) -> None:
+        self._images: dict[str, dict[str, Any]] = {}
+        self._categories: dict[tuple[str, str], dict[str, Any]] = {}
+        self._annotations: list[dict[str, Any]] = []
+
+    def add(self, record: Record, name: str, mask: NDArray[np.bool_]) -> None:
         width, height = record.image_size
-        image = {"id": len(images) + 1, "file_name": name, "width": width, "height": height}
-        kind = {
-            "id": len(categories) + 1,
-            "name": record.category,
-            "supercategory": record.supercategory,
+        picture = {"file_name": name, "width": width, "height": height}
+        kind = {"name": record.category, "supercategory": record.supercategory}
+        image = self._images.setdefault(name, {"id": len(self._images) + 1} | picture)
+        category = self._categories.setdefault(
+            (record.supercategory, record.category), {"id": len(self._categories) + 1} | kind
+        )
+        number = len(self._annotations) + 1
+        places = {"id": number, "image_id": image["id"], "category_id": category["id"]}
+        self._annotations.append(places | _annotation(record, mask))
+
+    def text(self) -> str:
+        content = {
+            "images": list(self._images.values()),
+            "annotations": self._annotations,
+            "categories": list(self._categories.values()),
         }
-        image = images.setdefault(name, image)
-        kind = categories.setdefault((record.supercategory, record.category), kind)
-        places = {"id": number, "image_id": image["id"], "category_id": kind["id"]}
-        annotations.append(places | _annotation(record, data.mask(record)))
-    content = {
-        "images": list(images.values()),
-        "annotations": annotations,
-        "categories": list(categories.values()),
-    }
-    write_text(folder / ANNOTATIONS, json.dumps(content, ensure_ascii=False))
+        return json.dumps(content, ensure_ascii=False)
 
 
 def _annotation(record: Record, mask: NDArray[np.bool_]) -> dict[str, Any]:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +14,21 @@ from medreasoner_trainer.data.pixels import decode_image, decode_mask
 from medreasoner_trainer.data.record import Problem, Record
 from napari_medreasoner.core.errors import ReadError
 
-__all__ = ["FolderPictures", "Loaded", "Pictures", "existing_inside", "read_bytes"]
+__all__ = [
+    "FolderPictures",
+    "Key",
+    "Loaded",
+    "Origin",
+    "Pictures",
+    "existing_inside",
+    "read_bytes",
+]
+
+Key: TypeAlias = tuple[str, str]
+"""Id and mask of a record, which stay when it gets another split or other texts."""
+
+Origin: TypeAlias = tuple[str, int]
+"""File, and line or row from 1; 0 where the file is one record."""
 
 
 class Pictures(Protocol):
@@ -36,10 +50,15 @@ class Loaded:
     records: tuple[Record, ...]
     problems: tuple[Problem, ...]
     pictures: Pictures
+    origins: Mapping[Key, Origin]
 
-    def with_records(self, records: Sequence[Record]) -> Loaded:
+    def with_records(self, records: Sequence[Record], problems: Sequence[Problem] = ()) -> Loaded:
         """The same pixels with other records; see `DataSet`."""
-        return replace(self, records=tuple(records))
+        return replace(self, records=tuple(records), problems=(*self.problems, *problems))
+
+    def origin(self, record: Record) -> Origin:
+        """Where the record was read; see `DataSet`."""
+        return self.origins[record.id, record.mask]
 
     def image_file(self, record: Record) -> bytes:
         """The image as its file has it; see `DataSet`."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from medreasoner_trainer.data.fields import Fields, coordinates_of, fields_of, record_from
+from medreasoner_trainer.data.gathering import Gathering
 from medreasoner_trainer.data.loaded import Loaded, read_bytes
 from medreasoner_trainer.data.pixels import decode_mask, encode_mask, picture_size
 from medreasoner_trainer.data.problems import Problems
@@ -140,20 +141,21 @@ def read_parquet(paths: Sequence[Path], *, strict: bool) -> Loaded:
     ReadError
         When a file is not such a table; when strict, at the first bad row.
     """
-    problems = Problems(strict=strict)
+    gathering = Gathering(strict=strict)
     side = _side_file(paths[0].parent)
-    tables, records = {}, []
+    tables = {}
     for path in paths:
         table = _opened(path)
         tables[path.name] = table
         for number, row in enumerate(_rows(path), start=1):
             try:
-                records.append(_record(table, number, row, side))
+                gathering.add(path.name, number, _record(table, number, row, side))
             except (KeyError, TypeError, AttributeError, IndexError) as error:
-                problems.add(path.name, number, ReadError(f"{error} is missing or malformed"))
+                malformed = ReadError(f"{error} is missing or malformed")
+                gathering.leave_out(path.name, number, malformed)
             except (ValueError, ReadError) as error:
-                problems.add(path.name, number, error)
-    return Loaded(tuple(records), problems.found, _ParquetPictures(tables))
+                gathering.leave_out(path.name, number, error)
+    return gathering.loaded(_ParquetPictures(tables))
 
 
 def _opened(path: Path) -> _Table:
@@ -210,20 +212,23 @@ def _side_file(folder: Path) -> dict[str, _Side]:
     return {entry.id: entry for entry in entries}
 
 
-def save_parquet(data: DataSet, folder: Path) -> None:
+def save_parquet(data: DataSet, folder: Path, *, strict: bool = False) -> DataSet:
     """Write one file for each split into an empty folder.
 
     The images' bytes are unchanged, and the schema says that they are images, so that
-    `datasets.load_dataset` decodes them.
+    `datasets.load_dataset` decodes them. Parameters and result as of
+    `medreasoner_trainer.data.jsonl.save_jsonl`.
 
     Raises
     ------
     ReadError
-        When an image or mask cannot be read.
+        When strict, at the first record whose pixels cannot be read.
     ExportError
         When something cannot be written.
     """
     new_folder(folder)
+    left_out = Problems(strict=strict)
+    written: list[Record] = []
     splits: dict[str, list[Record]] = defaultdict(list)
     for record in data.records:
         splits[record.split or _UNASSIGNED].append(record)
@@ -233,17 +238,24 @@ def save_parquet(data: DataSet, folder: Path) -> None:
             pq.ParquetWriter(temporary, _schema()) as writer,
         ):
             for start in range(0, len(records), _ROWS):
-                rows = [_row(data, record) for record in records[start : start + _ROWS]]
+                rows = []
+                for record in records[start : start + _ROWS]:
+                    with left_out.noted(*data.origin(record)):
+                        rows.append(_row(data, record))
+                        written.append(record)
                 writer.write_table(pa.Table.from_pylist(rows, schema=_schema()))
+    return data.with_records(written, left_out.found)
 
 
 def _row(data: DataSet, record: Record) -> dict[str, Any]:
     box, points = coordinates_of(record, "pixel")
     fields = fields_of(record)
+    image = data.image_file(record)
+    picture_size(image, record.image)  # bytes that are no picture are refused here
     return {
         "data_source": _SOURCE,
         "prompt": [{"role": "user", "content": record.question}],
-        "images": [{"bytes": data.image_file(record), "path": None}],
+        "images": [{"bytes": image, "path": None}],
         "masks": [{"bytes": encode_mask(data.mask(record)), "path": None}],
         "reward_model": {"ground_truth": json.dumps({"bbox_2d": box, "point_2d": points})},
         "extra_info": {key: fields[key] for key in _EXTRA},

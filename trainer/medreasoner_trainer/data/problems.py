@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from pydantic import ValidationError
 
 from medreasoner_trainer.data.record import Problem
-from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.core.errors import ImageError, ReadError
 
-__all__ = ["Problems", "reason_of"]
+__all__ = ["Problems", "error_of", "reason_of"]
 
 
 class Problems:
-    """The records a loader leaves out.
+    """The records that are left out.
 
     Parameters
     ----------
@@ -33,15 +36,27 @@ class Problems:
         """
         problem = Problem(file, line, reason_of(error))
         if self._strict:
-            raise ReadError(
-                f"Record {line} of {file} cannot be used ({problem.reason}); repair it."
-            ) from error
+            raise error_of(problem) from error
         self._found.append(problem)
+
+    @contextmanager
+    def noted(self, file: str, line: int) -> Iterator[None]:
+        """Leave out the record whose pixels cannot be read in this block; errors as `add`."""
+        try:
+            yield
+        except (ReadError, ImageError) as error:
+            self.add(file, line, error)
 
     @property
     def found(self) -> tuple[Problem, ...]:
         """All so far."""
         return tuple(self._found)
+
+
+def error_of(problem: Problem) -> ReadError:
+    """The error that a problem is where no record may be left out."""
+    what = f"Record {problem.line} of {problem.file}" if problem.line else problem.file
+    return ReadError(f"{what} cannot be used ({problem.reason}); repair it.")
 
 
 def reason_of(error: Exception) -> str:

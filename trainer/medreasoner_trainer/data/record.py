@@ -102,8 +102,15 @@ class DataSet(Protocol):
         """The records left out, and why."""
         ...
 
-    def with_records(self, records: Sequence[Record]) -> DataSet:
-        """The same pixels with other records: some of these, or these with other texts."""
+    def with_records(self, records: Sequence[Record], problems: Sequence[Problem] = ()) -> DataSet:
+        """The same pixels with other records: some of these, or these with other texts.
+
+        `problems` are of those that had to be left out, and come after the ones there are.
+        """
+        ...
+
+    def origin(self, record: Record) -> tuple[str, int]:
+        """File and line (row) from 1 that the record was read from; 0: the file is the record."""
         ...
 
     def image_file(self, record: Record) -> bytes:

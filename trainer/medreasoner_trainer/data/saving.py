@@ -11,7 +11,7 @@ from medreasoner_trainer.data.record import DataSet, Record
 from napari_medreasoner.core.errors import ExportError
 from napari_medreasoner.imaging.writers.atomic import make_folder
 
-__all__ = ["PictureFolder", "new_folder"]
+__all__ = ["PictureFolder", "new_folder", "write_picture"]
 
 _SPELLINGS: Final = {
     ".png": {".png"},
@@ -32,6 +32,22 @@ def new_folder(folder: Path) -> None:
     make_folder(folder)
     if any(folder.iterdir()):
         raise ExportError(f"{folder} is not empty; give a new folder.")
+
+
+def write_picture(path: Path, content: bytes) -> None:
+    """Write a picture's bytes, making its folder.
+
+    Raises
+    ------
+    ExportError
+        When it cannot be written.
+    """
+    make_folder(path.parent)
+    try:
+        # Plainly: the folder is new, and no data set before its list of records is written.
+        path.write_bytes(content)
+    except OSError as error:
+        raise ExportError(f"{path} cannot be written ({error.strerror}); free space.") from error
 
 
 class PictureFolder:
@@ -78,13 +94,5 @@ class PictureFolder:
     def _write(self, name: str, below: str, suffix: str, content: bytes) -> str:
         if PurePosixPath(name).suffix.lower() not in _SPELLINGS[suffix]:
             name = f"{below}/{hashlib.sha256(content).hexdigest()[:_DIGITS]}{suffix}"
-        path = self._folder / name
-        make_folder(path.parent)
-        try:
-            # Plainly: the folder is new, and no data set before its list of records is written.
-            path.write_bytes(content)
-        except OSError as error:
-            raise ExportError(
-                f"{path} cannot be written ({error.strerror}); free space."
-            ) from error
+        write_picture(self._folder / name, content)
         return name

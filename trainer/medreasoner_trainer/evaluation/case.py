@@ -37,7 +37,8 @@ class Case(BaseModel):
     parsed : bool
         Whether a box or a pair of points could be read in it.
     refused : bool
-        Whether the model itself declined to answer, which is no parse failure.
+        Whether the model itself declined to answer, in the answer format or in plain words,
+        which is no parse failure.
     fault : str
         Empty, a member of `napari_medreasoner.core.grounding.AnswerFault`, `REASONER_FAILED`
         or `SEGMENTER_FAILED`.

@@ -17,8 +17,9 @@ from medreasoner_trainer.evaluation.case import (
     SEGMENTER_FAILED,
     Case,
 )
+from medreasoner_trainer.evaluation.declining import declined
 from medreasoner_trainer.evaluation.words import PROMPT_MODES, PromptMode
-from napari_medreasoner.core.errors import EngineError, MedReasonerError
+from napari_medreasoner.core.errors import AnswerError, EngineError, MedReasonerError
 from napari_medreasoner.core.geometry import Prompts
 from napari_medreasoner.core.grounding import AnswerFault, Halves, format_answer, parse_halves
 from napari_medreasoner.core.masks import PackedMask
@@ -34,6 +35,7 @@ _MAX_TEXT: Final = 200_000
 """Characters after which a reasoner that never ends is stopped."""
 
 _KEPT_TEXT: Final = 20_000
+_KEPT_WORDS: Final = 300
 
 
 class Task(NamedTuple):
@@ -157,6 +159,7 @@ class Evaluator:
     answerer: Answerer
     segmenter: Segmenter
     prompt_mode: PromptMode = "both"
+    _embedded: _Embedded = field(default_factory=lambda: _Embedded(), init=False, repr=False)
 
     def evaluate(self, tasks: Sequence[Task]) -> list[Case]:
         """Score tasks, in order; a fault of an engine is a case that says so, not an error."""
@@ -177,7 +180,7 @@ class Evaluator:
         """Score the text of one answer; `seconds` is what it took to write."""
         start = perf_counter()
         height, width = task.mask.shape
-        halves = parse_halves(text, width, height)
+        halves = _halves(text, width, height)
         segmented = _Segmented()
         self._segment(task, halves, segmented)
         fault = SEGMENTER_FAILED if segmented.faults else ""
@@ -206,7 +209,7 @@ class Evaluator:
         if not wanted:
             return
         try:
-            embedding = self.segmenter.set_image(task.image)
+            embedding = self._embedded.by(self.segmenter, task.image)
         except Exception as error:
             logger.exception("the segmenter failed on the image of %s", task.record.id)
             result.faults.append(_told("segmenter", error))
@@ -221,6 +224,30 @@ class Evaluator:
                 continue
             if mode == self.prompt_mode:
                 result.mask = PackedMask.pack(mask)
+
+
+def _halves(text: str, width: int, height: int) -> Halves:
+    """Box and points of a text; one that declines in plain words is a refusal too."""
+    halves = parse_halves(text, width, height)
+    if not halves.error or halves.box or halves.points:
+        return halves
+    words = "" if halves.error.fault == AnswerFault.REFUSED else declined(text)
+    if not words:
+        return halves
+    return Halves(error=AnswerError(words[:_KEPT_WORDS], fault=AnswerFault.REFUSED.value))
+
+
+class _Embedded:
+    """The last picture a segmenter was given; records of one picture mostly follow each other."""
+
+    def __init__(self) -> None:
+        self._image: NDArray[np.uint8] | None = None
+        self._embedding: Any = None
+
+    def by(self, segmenter: Segmenter, image: NDArray[np.uint8]) -> Any:
+        if self._image is None or not np.array_equal(self._image, image):
+            self._embedding, self._image = segmenter.set_image(image), image
+        return self._embedding
 
 
 @dataclass

@@ -17,8 +17,8 @@ from medreasoner_trainer.evaluation.folder import RunConfig, RunFolder
 from medreasoner_trainer.evaluation.overlay import PREDICTED, TRUE, draw_case
 from medreasoner_trainer.evaluation.run import choose, fingerprint
 from medreasoner_trainer.evaluation.statistics import summary_of
-from medreasoner_trainer.evaluation.tables import TITLES, interval, name_of
-from medreasoner_trainer.evaluation.words import PromptMode
+from medreasoner_trainer.evaluation.tables import TITLES, given, interval, name_of
+from medreasoner_trainer.evaluation.words import TRUE_PROMPTS, PromptMode
 from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.imaging.writers.atomic import write_text
 
@@ -135,6 +135,8 @@ def write_report(folder: RunFolder, data: Path | None = None, picks: int = 3) ->
         summary=summary,
         modalities={"all": summary.overall, **summary.modality},
         titles=TITLES,
+        given={measure: given(summary, measure) for measure in TITLES},
+        true_prompts=config.crm == TRUE_PROMPTS,
         interval=interval,
         extremes=extremes,
         faults=Counter(case.fault for case in failures).most_common(),

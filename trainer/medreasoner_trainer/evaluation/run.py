@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from medreasoner_trainer.construct import question_for
 from medreasoner_trainer.data import DataSet, Problem, Record, open_data
+from medreasoner_trainer.data.problems import error_of, reason_of
 from medreasoner_trainer.evaluation.case import Case
 from medreasoner_trainer.evaluation.evaluator import (
     Answerer,
@@ -78,13 +79,16 @@ class Worker:
                 try:
                     tasks.append(self._task(record))
                 except ReadError as error:
-                    yield Problem(record.image, 0, str(error))
+                    yield Problem(*self._data.origin(record), reason_of(error))
             if tasks:
                 yield from self._evaluator.evaluate(tasks)
 
     def _task(self, record: Record) -> Task:
         question = record.question or question_for(record, self._seed)
-        return Task(record, self._data.image(record), self._data.mask(record), question)
+        mask = self._data.mask(record)
+        if not mask.any():
+            raise ReadError(f"{record.mask} is empty, so there is nothing to find")
+        return Task(record, self._data.image(record), mask, question)
 
 
 def choose(records: Sequence[Record], limit: int | None, seed: int) -> list[Record]:
@@ -152,7 +156,7 @@ def evaluate_run(
             if isinstance(outcome, Case):
                 writer.add(outcome)
             elif strict:
-                raise ReadError(outcome.reason)
+                raise error_of(outcome)
             else:
                 left_out.append(outcome)
         folder.write_problems(left_out)

@@ -19,7 +19,15 @@ from medreasoner_trainer.evaluation.statistics import (
 )
 from medreasoner_trainer.evaluation.words import TRUE_PROMPTS
 
-__all__ = ["TITLES", "breakdown", "comparison", "interval", "name_of", "published_tables"]
+__all__ = [
+    "TITLES",
+    "breakdown",
+    "comparison",
+    "given",
+    "interval",
+    "name_of",
+    "published_tables",
+]
 
 TITLES: Final = {
     "iou": "IoU",
@@ -128,15 +136,15 @@ def _own(summary: Summary, measure: str) -> str:
     name, _, supercategory = measure.partition(":")
     known = {found.casefold(): group for found, group in summary.supercategory.items()}
     group = known.get(supercategory) if supercategory else summary.overall
-    if group is None or not _given(summary, name):
+    if group is None or not given(summary, name):
         return _DASH
     if name == "refused":
         return str(group.without_answer)
     return f"{100 * group.measures[name].mean:.2f}"
 
 
-def _given(summary: Summary, measure: str) -> bool:
-    """Whether the model ever gave what the measure is of; the paper has a dash where not."""
+def given(summary: Summary, measure: str) -> bool:
+    """Whether the model ever gave what a measure is of; the paper has a dash where not."""
     if summary.configuration.crm == TRUE_PROMPTS and measure in _OF_THE_REASONER:
         return False
     missing = (measure in _NEEDS_POINTS and not summary.points) or (
@@ -176,7 +184,7 @@ def _broken_down(summary: Summary) -> str:
         [
             name,
             str(group.n),
-            *(interval(group.measures[m], given=_given(summary, m)) for m in TITLES),
+            *(interval(group.measures[m], given=given(summary, m)) for m in TITLES),
             f"{group.seconds:.2f}",
         ]
         for name, group in groups.items()
@@ -215,6 +223,8 @@ def _counts(summary: Summary) -> str:
 def comparison(first: RunFolder, second: RunFolder) -> str:
     """The second run against the first, case by case, as Markdown.
 
+    Where one was given the truth as prompts, only what the segmenters made of them is compared.
+
     Raises
     ------
     ReadError
@@ -224,7 +234,12 @@ def comparison(first: RunFolder, second: RunFolder) -> str:
     """
     a, b = first.config(), second.config()
     found = compare(first.cases(), second.cases(), (a.prompt_mode, b.prompt_mode), b.seed)
-    rows = [_compared(TITLES[measure], result) for measure, result in found.items()]
+    left_out = _OF_THE_REASONER if TRUE_PROMPTS in (a.crm, b.crm) else set()
+    rows = [
+        _compared(TITLES[measure], result)
+        for measure, result in found.items()
+        if measure not in left_out
+    ]
     shared = next(iter(found.values())).n
     title = (
         f"{name_of(b)} ({second.path.name}) minus {name_of(a)} ({first.path.name}), "

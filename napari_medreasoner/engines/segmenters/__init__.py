@@ -1,0 +1,1 @@
+"""Segmenters (ASM) that load weights: MedSAM2, MedSAM, SAM-Med2D; they need the extra `models`."""
