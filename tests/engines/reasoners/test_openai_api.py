@@ -145,6 +145,21 @@ def test_a_silent_service_is_given_up(reasoner_of: Any, monkeypatch: pytest.Monk
         text_of(reasoner_of(lambda handler: time.sleep(2)), "where?")
 
 
+def test_silence_in_the_middle_of_an_answer_is_no_end(
+    reasoner_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_api, "_TIMEOUT", openai_api.openai.Timeout(0.5))
+
+    def act(handler: Any) -> None:
+        handler.reply(200, WHOLE[0], "text/event-stream")
+        time.sleep(2)
+
+    pieces = reasoner_of(act).stream(asked("where?"))
+    assert next(pieces) == "<think>Bright.</think>"
+    with pytest.raises(UnreachableError, match="is silent"):
+        list(pieces)
+
+
 @pytest.mark.parametrize(
     ("name", "variable"),
     [("gpt-4o", "OPENAI_API_KEY"), ("gemini-2.5-flash", "GEMINI_API_KEY")],
