@@ -8,6 +8,7 @@ further; in fractions or thousandths it is a place like any other.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,7 @@ INSTRUCTIONS: Final[dict[Coordinates, str]] = {
 
 _PATCH: Final = 28
 _MOST_PATCHES: Final = 1280
+_FEWEST_PATCHES: Final = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,13 @@ def space_of(convention: Coordinates, image: tuple[int, int], resized: tuple[int
 def sides_in_patches(width: int, height: int) -> tuple[int, int]:
     """Width and height in whole merged patches of Qwen2.5-VL, which its processor leaves alone.
 
-    Multiples of 28 pixels, and together at most 1280 of them squared (its model card's advice).
+    Multiples of 28 pixels; together at most 1280 of them squared (its model card's advice), and
+    at least 4, below which it enlarges a picture.
     """
-    scale = min(1.0, (_MOST_PATCHES * _PATCH**2 / (width * height)) ** 0.5)
-    across, down = (max(_PATCH, int(side * scale / _PATCH) * _PATCH) for side in (width, height))
-    return across, down
+    area = width * height / _PATCH**2
+    scale = min(1.0, (_MOST_PATCHES / area) ** 0.5)
+    across, down = (max(1, int(side * scale / _PATCH)) for side in (width, height))
+    if across * down < _FEWEST_PATCHES:
+        scale = (_FEWEST_PATCHES / area) ** 0.5
+        across, down = (math.ceil(side * scale / _PATCH) for side in (width, height))
+    return across * _PATCH, down * _PATCH

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import base64
 import io
+import ipaddress
 import os
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 import httpx2
 import openai
@@ -48,12 +48,12 @@ _SERVICES: Final[Mapping[str, tuple[str, str]]] = {
 }
 """Address, and environment variable of the key, of the services that the catalogue names."""
 
-_KEY: Final = "OPENAI_API_KEY"
-_LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+_ENDPOINT_KEY: Final = "MEDREASONER_ENDPOINT_KEY"
+"""Environment variable of the key of a server that the user names: the key of a service is for
+that service alone."""
+
 _TIMEOUT: Final = openai.Timeout(120.0, connect=10.0)
 """Seconds of silence, before the first token too, after which a service counts as lost."""
-
-_RETRIES: Final = 1
 
 
 def load(card: ModelCard, folder: Path, options: EngineOptions) -> ApiReasoner:
@@ -62,7 +62,8 @@ def load(card: ModelCard, folder: Path, options: EngineOptions) -> ApiReasoner:
     Raises
     ------
     SettingsError
-        When the key, or for a model that no service offers the endpoint, is missing.
+        When the key, or for a model that no service offers the endpoint, is missing, or the
+        endpoint is no address that pictures may be sent to.
     MissingEngineError, UnreachableError, EngineError
         When the service does not know the model, or cannot be reached.
     """
@@ -79,25 +80,57 @@ def load(card: ModelCard, folder: Path, options: EngineOptions) -> ApiReasoner:
 
 
 def _client(card: ModelCard, options: EngineOptions) -> openai.OpenAI:
-    address, variable = _SERVICES.get(card.name, ("", _KEY))
-    address = options.endpoint or address
-    host = urlsplit(address).hostname
-    if host is None:
+    address, variable = _SERVICES.get(card.name, ("", _ENDPOINT_KEY))
+    if options.endpoint:
+        address, variable = options.endpoint, _ENDPOINT_KEY
+    url = _checked(address, card.name)
+    here = _is_loopback(url.host)
+    key = os.environ.get(variable) or ("none" if here else "")
+    if not key:
+        raise SettingsError(f"The service at {url.host} needs a key; set {variable}.")
+    client = openai.OpenAI(
+        base_url=url,
+        api_key=key,
+        # The user is told at once and asks again: a retry waits on the thread of all engines.
+        max_retries=0,
+        timeout=_TIMEOUT,
+        # A redirect would take picture and key where nobody agreed to.
+        http_client=openai.DefaultHttpxClient(
+            timeout=_TIMEOUT, trust_env=not here, follow_redirects=False
+        ),
+    )
+    if variable == _ENDPOINT_KEY:  # the environment's account at OpenAI is not for others
+        client.organization = client.project = None
+    return client
+
+
+def _checked(address: str, model: str) -> httpx2.URL:
+    """An address that pictures may be sent to: on this machine, or encrypted on the way."""
+    try:
+        url = httpx2.URL(address)
+    except httpx2.InvalidURL:
+        url = httpx2.URL("")
+    if url.scheme not in ("http", "https") or not url.host:
         raise SettingsError(
-            f'The model "{card.name}" is reached by an address; give --endpoint, as in '
+            f'The model "{model}" is reached by an address; give --endpoint, as in '
             "http://127.0.0.1:8000/v1."
         )
-    here = host in _LOOPBACK
-    key = os.environ.get(variable, "none" if here else "")
-    if not key:
-        raise SettingsError(f"The service at {host} needs a key; set {variable}.")
-    return openai.OpenAI(
-        base_url=address,
-        api_key=key,
-        max_retries=_RETRIES,
-        timeout=_TIMEOUT,
-        http_client=openai.DefaultHttpxClient(timeout=_TIMEOUT, trust_env=not here),
-    )
+    if url.scheme == "http" and not _is_loopback(url.host):
+        raise SettingsError(
+            f"Pictures would travel to {url.host} for all to read; use its https address, or a "
+            "tunnel to it."
+        )
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether a host is this machine; the near end of a tunnel looks so too."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def _served(client: openai.OpenAI, card: ModelCard, folder: Path) -> str:
@@ -159,7 +192,7 @@ class ApiReasoner:
             licence=card.licence,
             coordinates=DESCRIPTIONS[card.coordinates],
             input_window="as displayed",
-            leaves_machine=host not in _LOOPBACK,
+            leaves_machine=not _is_loopback(host),
             weights=f"{model} at {host}",
             device=host,
         )
@@ -208,12 +241,20 @@ class ApiReasoner:
                 for chunk in chunks:
                     for choice in chunk.choices[:1]:
                         ended = ended or choice.finish_reason is not None
+                        self._require_unfiltered(choice.finish_reason)
                         if piece := text.of(choice.delta):
                             yield piece
         if not ended:
             raise UnreachableError(
                 f"The service at {self._client.base_url.host} broke off in the middle of its "
                 "answer; ask again."
+            )
+
+    def _require_unfiltered(self, reason: str | None) -> None:
+        if reason == "content_filter":
+            raise EngineError(
+                f"A content filter of the service at {self._client.base_url.host} stopped the "
+                "answer; ask in other words, or another model."
             )
 
     def _messages(self, request: ReasonerInput) -> Any:

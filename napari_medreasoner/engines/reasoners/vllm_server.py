@@ -21,7 +21,7 @@ from typing import Final
 import httpx
 import openai
 
-from napari_medreasoner.core.errors import EngineError, MissingEngineError
+from napari_medreasoner.core.errors import EngineError, MissingEngineError, SettingsError
 from napari_medreasoner.engines.options import EngineOptions
 
 __all__ = ["ENVIRONMENT_VARIABLE", "VllmServer"]
@@ -35,6 +35,9 @@ _POLL_SECONDS: Final = 0.25
 _STOP_SECONDS: Final = 10.0
 _TAIL_BYTES: Final = 4096
 _SILENCE: Final = openai.Timeout(120.0, connect=5.0)
+_QUIET: Final = {"HF_HUB_OFFLINE": "1", "VLLM_NO_USAGE_STATS": "1", "DO_NOT_TRACK": "1"}
+"""What keeps vLLM from speaking to anybody else; it reports its use unless told not to."""
+
 _SUPERVISOR: Final = "napari_medreasoner.engines.reasoners.supervised"
 
 
@@ -53,6 +56,8 @@ class VllmServer:
 
     Raises
     ------
+    SettingsError
+        When the options ask for what vLLM does not do.
     MissingEngineError
         When there is no vLLM.
     EngineError
@@ -60,6 +65,12 @@ class VllmServer:
     """
 
     def __init__(self, folder: Path, options: EngineOptions) -> None:
+        if options.quantisation == "8bit" or options.device == "cpu":
+            raise SettingsError(
+                "vLLM runs here on CUDA, with weights as they are or in 4 bits; leave out "
+                f"{'8bit' if options.quantisation == '8bit' else 'the device cpu'}, or the "
+                "endpoint vllm."
+            )
         executable = os.environ.get(ENVIRONMENT_VARIABLE) or shutil.which("vllm")
         if executable is None or not Path(executable).is_file():
             raise MissingEngineError(
@@ -109,11 +120,14 @@ class VllmServer:
     def _spawn(self, executable: str, options: EngineOptions) -> subprocess.Popen[bytes]:
         command = [executable, "serve", str(self._folder), "--host", _HOST]
         command += ["--port", str(self._port), "--served-model-name", str(self._folder)]
-        command += ["--dtype", options.dtype]
+        # A model's longest context seldom fits beside its weights; vLLM finds what does.
+        command += ["--dtype", options.dtype, "--max-model-len", "auto"]
         if options.quantisation == "4bit":
             command += ["--quantization", "bitsandbytes"]
         # The key goes by the environment: a command line can be read by every user.
-        environment = {**os.environ, "VLLM_API_KEY": self._key, "HF_HUB_OFFLINE": "1"}
+        environment = {**os.environ, **_QUIET, "VLLM_API_KEY": self._key}
+        if index := options.device.partition("cuda:")[2]:
+            environment["CUDA_VISIBLE_DEVICES"] = index
         with (self._scratch / "log").open("wb") as log:
             return subprocess.Popen(  # noqa: S603 - the user's own vLLM
                 [sys.executable, "-P", "-m", _SUPERVISOR, *command],

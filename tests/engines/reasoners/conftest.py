@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -9,11 +10,16 @@ import torch
 
 from napari_medreasoner.core.prompts import Message
 from napari_medreasoner.engines.base import ReasonerInput
+from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.registry import create_reasoner
 from tests.checkpoints.teaching import Lesson, teach
 from tests.checkpoints.vlm import qwen2_5_vl
 
 PICTURE = np.random.default_rng(1).integers(0, 255, (90, 150, 3), dtype=np.uint8)
 """Qwen2.5-VL resizes it to 140 x 84."""
+
+FITTING = PICTURE[:84, :140]
+"""A picture in whole patches, which nobody resizes."""
 
 ANSWERS = {
     "both": (
@@ -52,3 +58,24 @@ def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of models in which one is named as a card of the catalogue."""
     folder = qwen2_5_vl(tmp_path_factory.mktemp("models") / "lingshu-7b")
     return teach(folder, [Lesson(PICTURE, *pair) for pair in ANSWERS.items()])
+
+
+@pytest.fixture(scope="session")
+def taught_fitting(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same for a picture that no server resizes."""
+    folder = qwen2_5_vl(tmp_path_factory.mktemp("models") / "lingshu-7b")
+    return teach(folder, [Lesson(FITTING, "both", ANSWERS["both"])])
+
+
+@pytest.fixture
+def reach() -> Iterator[Any]:
+    """Makes reasoners whose connections are closed at the end."""
+    made: list[Any] = []
+
+    def make(name: Any, **options: Any) -> Any:
+        made.append(create_reasoner(str(name), EngineOptions(**options)))
+        return made[-1]
+
+    yield make
+    for reasoner in made:
+        reasoner._client.close()

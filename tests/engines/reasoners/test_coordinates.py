@@ -3,8 +3,14 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
-from napari_medreasoner.engines.reasoners.coordinates import INSTRUCTIONS, Space, space_of
+from napari_medreasoner.engines.reasoners.coordinates import (
+    INSTRUCTIONS,
+    Space,
+    sides_in_patches,
+    space_of,
+)
 
 CONVENTIONS = ("pixels", "resized pixels", "norm1000", "norm1000 yx", "norm1")
 
@@ -66,3 +72,12 @@ def test_only_what_a_template_cannot_say_is_added() -> None:
     assert "y before x" in INSTRUCTIONS["norm1000 yx"]
     assert "fractions" in INSTRUCTIONS["norm1"]
     assert set(INSTRUCTIONS) == {"norm1000 yx", "norm1"}
+
+
+@pytest.mark.parametrize("width", [1, 20, 28, 55, 56, 57, 140, 150, 512, 1024, 3000])
+@pytest.mark.parametrize("height", [20, 28, 31, 84, 90, 840, 1003, 2048])
+def test_the_processor_leaves_whole_patches_alone(width: int, height: int) -> None:
+    """With the limits that Qwen2.5-VL is published with, but for the largest picture."""
+    across, down = sides_in_patches(width, height)
+    kept = smart_resize(down, across, factor=28, min_pixels=56 * 56, max_pixels=1280 * 28 * 28)
+    assert kept == (down, across)

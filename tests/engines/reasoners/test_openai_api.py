@@ -1,10 +1,7 @@
-"""The API reasoner over `transformers serve` as a process, and over services that misbehave."""
+"""The API reasoner over services that misbehave, and what it sends where."""
 
 import json
-import os
-import socket
-import subprocess
-import sys
+import logging
 import threading
 import time
 from collections.abc import Iterator
@@ -13,169 +10,26 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from napari_medreasoner.core.errors import (
     BusyError,
     EngineError,
-    MedReasonerError,
     MissingEngineError,
     SettingsError,
     UnreachableError,
 )
 from napari_medreasoner.core.grounding import parse_answer
-from napari_medreasoner.engines.options import MANAGED, EngineOptions
-from napari_medreasoner.engines.reasoners import openai_api, vllm_server
+from napari_medreasoner.engines.options import EngineOptions
+from napari_medreasoner.engines.reasoners import openai_api
 from napari_medreasoner.engines.registry import create_reasoner
-from tests.checkpoints.teaching import Lesson, teach
-from tests.checkpoints.vlm import qwen2_5_vl
-from tests.engines.reasoners.conftest import ANSWERS, PICTURE, asked
+from tests.engines.reasoners.conftest import FITTING, PICTURE, asked
 
 KEY = "canary-key-0123456789"
 
 
-FITTING = PICTURE[:84, :140]
-"""A picture in whole patches, which nobody resizes."""
-
-
 def text_of(reasoner: Any, question: str) -> str:
     return "".join(reasoner.stream(asked(question, FITTING)))
-
-
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = qwen2_5_vl(tmp_path_factory.mktemp("models") / "lingshu-7b")
-    return teach(folder, [Lesson(FITTING, "both", ANSWERS["both"])])
-
-
-@pytest.fixture
-def reach() -> Iterator[Any]:
-    """Makes reasoners whose connections are closed at the end."""
-    made: list[Any] = []
-
-    def make(name: Any, **options: Any) -> Any:
-        made.append(create_reasoner(str(name), EngineOptions(**options)))
-        return made[-1]
-
-    yield make
-    for reasoner in made:
-        reasoner._client.close()
-
-
-# --- a real server of somebody else's --------------------------------------------------------
-
-
-@pytest.fixture(scope="module")
-def served(taught: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """`transformers serve`, which loads a model by the path it is asked for."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    home = tmp_path_factory.mktemp("home")
-    (home / "hub").mkdir()
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "transformers.cli.transformers", "serve", str(taught)),
-            *("--device", "cpu", "--port", str(port)),
-        ],
-        env={**os.environ, "HF_HUB_OFFLINE": "1", "HF_HOME": str(home), "OMP_NUM_THREADS": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        for _ in range(600):
-            assert process.poll() is None
-            try:
-                if httpx.get(f"http://127.0.0.1:{port}/health", trust_env=False).is_success:
-                    break
-            except httpx.TransportError:
-                time.sleep(0.2)
-        yield f"http://127.0.0.1:{port}/v1"
-    finally:
-        process.kill()
-        process.wait()
-
-
-def test_a_model_served_by_others_answers_in_pixels_of_the_image(
-    served: str, taught: Path, reach: Any
-) -> None:
-    reasoner = reach(taught, endpoint=served)
-    pieces = list(reasoner.stream(asked("both", FITTING)))
-    answer = parse_answer("".join(pieces))
-
-    assert len(pieces) > 3
-    assert answer.trace.startswith("Round and bright é漢😀.")
-    assert answer.on_image(140, 84).box.corners == (14, 28, 42, 56)
-    assert not reasoner.info.leaves_machine
-    assert reasoner.info.device == "127.0.0.1"
-
-
-def test_leaving_the_stream_closes_the_connection(served: str, taught: Path, reach: Any) -> None:
-    reasoner = reach(taught, endpoint=served)
-    with closing(reasoner.stream(asked("both", FITTING))) as pieces:
-        next(pieces)
-    assert text_of(reasoner, "both")
-
-
-def test_a_model_the_server_does_not_have_is_one_sentence(served: str, tmp_path: Path) -> None:
-    with pytest.raises(MedReasonerError, match=r"^The server at 127\.0\.0\.1 does not offer"):
-        create_reasoner("qwen2.5-vl-7b", EngineOptions(endpoint=served, models=tmp_path))
-
-
-# --- a server of our own ---------------------------------------------------------------------
-
-STAND_IN = """#!{python}
-import os, sys
-assert os.environ["VLLM_API_KEY"] not in " ".join(sys.argv)
-arguments = dict(zip(sys.argv[3::2], sys.argv[4::2]))
-assert sys.argv[1] == "serve" and arguments["--host"] == "127.0.0.1"
-os.environ["HF_HOME"] = {home!r}
-os.execv(sys.executable, [sys.executable, "-m", "transformers.cli.transformers", "serve",
-         sys.argv[2], "--device", "cpu", "--port", arguments["--port"]])
-"""
-
-
-@pytest.fixture
-def vllm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An executable that takes the options of `vllm serve` and serves with transformers."""
-    (tmp_path / "hub").mkdir()
-    executable = tmp_path / "vllm"
-    executable.write_text(STAND_IN.format(python=sys.executable, home=str(tmp_path)))
-    executable.chmod(0o755)
-    monkeypatch.setenv(vllm_server.ENVIRONMENT_VARIABLE, str(executable))
-    return executable
-
-
-def test_a_server_of_our_own_is_started_watched_and_ended(
-    vllm: Path, taught: Path, reach: Any
-) -> None:
-    reasoner = reach("lingshu-7b", endpoint=MANAGED, models=taught.parent)
-    server = reasoner._server
-    assert parse_answer(text_of(reasoner, "both")).on_image(140, 84).box.area
-    server._process.stdin.close()  # as the kernel does when this process is killed
-    server._process.wait(20)
-    with pytest.raises(EngineError, match="vLLM has ended"):
-        text_of(reasoner, "both")
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(server.url, trust_env=False)
-    server.close()
-    assert not server._scratch.exists()
-
-
-def test_a_server_that_ends_at_once_is_told_with_its_last_line(vllm: Path, taught: Path) -> None:
-    vllm.write_text("#!/bin/sh\necho no memory left >&2\nexit 3\n")
-    with pytest.raises(EngineError, match="no memory left"):
-        create_reasoner(str(taught), EngineOptions(endpoint=MANAGED))
-
-
-def test_without_vllm_its_place_is_asked_for(taught: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(vllm_server.ENVIRONMENT_VARIABLE, "/nowhere/vllm")
-    with pytest.raises(MissingEngineError, match="MEDREASONER_VLLM"):
-        create_reasoner(str(taught), EngineOptions(endpoint=MANAGED))
-
-
-# --- services that misbehave -----------------------------------------------------------------
 
 
 class Service(ThreadingHTTPServer):
@@ -185,6 +39,7 @@ class Service(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.act = act
         self.bodies: list[dict[str, Any]] = []
+        self.headers: list[Any] = []
 
     @property
     def url(self) -> str:
@@ -198,6 +53,7 @@ class Handler(BaseHTTPRequestHandler):
         self.reply(200, json.dumps({"object": "list", "data": [{"id": "m", "object": "model"}]}))
 
     def do_POST(self) -> None:
+        self.server.headers.append(self.headers)
         self.server.bodies.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
         self.server.act(self)
 
@@ -222,18 +78,23 @@ def streaming(*pieces: str) -> Any:
 
 
 @pytest.fixture
-def reasoner_of(taught: Path, reach: Any) -> Iterator[Any]:
+def serve() -> Iterator[Any]:
     services: list[Service] = []
 
-    def make(act: Any) -> Any:
+    def make(act: Any) -> Service:
         services.append(Service(act))
-        threading.Thread(target=services[-1].serve_forever, daemon=True).start()
-        return reach(taught, endpoint=services[-1].url)
+        threading.Thread(target=services[-1].serve_forever, args=(0.02,), daemon=True).start()
+        return services[-1]
 
     yield make
     for service in services:
         service.shutdown()
         service.server_close()
+
+
+@pytest.fixture
+def reasoner_of(taught_fitting: Path, reach: Any, serve: Any) -> Any:
+    return lambda act: reach(taught_fitting, endpoint=serve(act).url)
 
 
 WHOLE = (
@@ -265,24 +126,38 @@ def test_the_picture_is_sent_in_whole_patches_and_the_answer_comes_back_in_pixel
         (lambda handler: handler.reply(500, "canary"), EngineError, "HTTP 500"),
         (streaming(*WHOLE[:1]), UnreachableError, "broke off"),
         (streaming("data: canary\n\n"), EngineError, "no answer"),
+        (streaming(chunk("", "content_filter")), EngineError, "content filter"),
         (lambda handler: handler.connection.close(), UnreachableError, "cannot be reached"),
     ],
-    ids=["key", "model", "busy", "failure", "cut", "garbage", "gone"],
+    ids=["key", "model", "busy", "failure", "cut", "garbage", "filter", "gone"],
 )
 def test_what_services_do_wrong_is_one_sentence(
-    reasoner_of: Any, act: Any, error: type[Exception], words: str, monkeypatch: pytest.MonkeyPatch
+    reasoner_of: Any, act: Any, error: type[Exception], words: str
 ) -> None:
-    monkeypatch.setattr(openai_api, "_RETRIES", 0)
     with pytest.raises(error, match=words) as caught:
         text_of(reasoner_of(act), "where?")
     assert "canary" not in str(caught.value)
 
 
 def test_a_silent_service_is_given_up(reasoner_of: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(openai_api, "_RETRIES", 0)
     monkeypatch.setattr(openai_api, "_TIMEOUT", openai_api.openai.Timeout(0.3))
     with pytest.raises(UnreachableError, match="is silent"):
         text_of(reasoner_of(lambda handler: time.sleep(2)), "where?")
+
+
+def test_silence_in_the_middle_of_an_answer_is_no_end(
+    reasoner_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openai_api, "_TIMEOUT", openai_api.openai.Timeout(0.5))
+
+    def act(handler: Any) -> None:
+        handler.reply(200, WHOLE[0], "text/event-stream")
+        time.sleep(2)
+
+    pieces = reasoner_of(act).stream(asked("where?"))
+    assert next(pieces) == "<think>Bright.</think>"
+    with pytest.raises(UnreachableError, match="is silent"):
+        list(pieces)
 
 
 @pytest.mark.parametrize(
@@ -299,3 +174,102 @@ def test_services_elsewhere_need_a_key_and_say_that_pictures_leave(
     reasoner = reach(name)
     assert reasoner.info.leaves_machine
     assert KEY not in repr(reasoner.info)
+
+
+def test_a_stream_that_is_left_closes_the_connection(reasoner_of: Any) -> None:
+    noticed = threading.Event()
+
+    def act(handler: Any) -> None:
+        try:
+            handler.reply(200, chunk("<think>"), "text/event-stream")
+            while True:
+                handler.wfile.write(chunk("more ").encode())
+                time.sleep(0.01)
+        except OSError:
+            noticed.set()
+
+    with closing(reasoner_of(act).stream(asked("where?"))) as pieces:
+        next(pieces)
+        assert not noticed.is_set()
+    assert noticed.wait(10)
+
+
+def test_the_key_and_account_of_a_service_are_for_that_service_alone(
+    serve: Any, reach: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_ORG_ID", KEY)
+    monkeypatch.setenv("OPENAI_PROJECT_ID", KEY)
+    service = serve(streaming(*WHOLE))
+    text_of(reach("gpt-4o", endpoint=service.url), "where?")
+    assert KEY not in str(service.headers[0])
+
+    monkeypatch.setenv("MEDREASONER_ENDPOINT_KEY", "of this server")
+    text_of(reach("gpt-4o", endpoint=service.url), "where?")
+    assert service.headers[1]["Authorization"] == "Bearer of this server"
+
+
+def test_a_redirect_takes_no_picture_along(serve: Any, reach: Any) -> None:
+    other = serve(streaming(*WHOLE))
+
+    def act(handler: Any) -> None:
+        handler.send_response(307)
+        handler.send_header("Location", f"{other.url}/chat/completions")
+        handler.send_header("Content-Length", "0")
+        handler.end_headers()
+
+    with pytest.raises(EngineError, match="HTTP 307"):
+        text_of(reach("gpt-4o", endpoint=serve(act).url), "where?")
+    assert other.bodies == []
+
+
+@pytest.mark.parametrize(
+    ("endpoint", "words"),
+    [
+        ("http://gpu.example:8000/v1", "for all to read"),
+        ("http://127.0.0.1@gpu.example/v1", "for all to read"),
+        ("http://127.0.0.1.gpu.example/v1", "for all to read"),
+        ("localhost:8000/v1", "give --endpoint"),
+        ("ftp://127.0.0.1/v1", "give --endpoint"),
+        ("http://127.0.0.1:port/v1", "give --endpoint"),
+    ],
+)
+def test_endpoints_that_no_picture_may_be_sent_to(endpoint: str, words: str) -> None:
+    with pytest.raises(SettingsError, match=words):
+        create_reasoner("gpt-4o", EngineOptions(endpoint=endpoint))
+
+
+@pytest.mark.parametrize(
+    ("host", "leaves"),
+    [
+        ("127.0.0.1", False),
+        ("127.8.0.1", False),
+        ("localhost", False),
+        ("[::1]", False),
+        ("gpu.example", True),
+        ("localhost.example", True),
+        ("10.0.0.1", True),
+        ("192.168.1.2", True),
+    ],
+)
+def test_only_the_loopback_is_this_machine(
+    host: str, leaves: bool, reach: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDREASONER_ENDPOINT_KEY", KEY)
+    reasoner = reach("gpt-4o", endpoint=f"https://{host}/v1")
+    assert reasoner.info.leaves_machine is leaves
+
+
+def test_no_log_holds_key_question_or_picture(
+    serve: Any, reach: Any, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MEDREASONER_ENDPOINT_KEY", KEY)
+    service = serve(streaming(*WHOLE))
+    with caplog.at_level(logging.DEBUG):
+        text_of(reach("gpt-4o", endpoint=service.url), "canary-question")
+    (sent,) = service.bodies
+    picture = sent["messages"][-1]["content"][0]["image_url"]["url"]
+    assert "canary-question" in str(sent)
+    assert KEY in str(service.headers[0])
+    assert caplog.records
+    assert not any(word in caplog.text for word in (KEY, "canary-question", picture[30:60]))
