@@ -121,7 +121,8 @@ class Reasoner(Protocol):
     def stream(self, request: ReasonerInput) -> Iterator[str]:
         """Yield the text `<think>…</think><answer>{…}</answer>` piece by piece.
 
-        Coordinates are pixels of `request.image`. Closing the iterator stops the work.
+        Coordinates are pixels of `request.image`. Closing the iterator stops the work, so that
+        a reasoner with nothing to show for a while yields empty strings.
         """
         ...
 

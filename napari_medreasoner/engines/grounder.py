@@ -31,6 +31,8 @@ T = TypeVar("T")
 
 logger = logging.getLogger(__name__)
 
+_SILENCE_MS: Final = 200.0
+
 _MAX_TEXT: Final = 200_000
 """Characters after which a reasoner that never ends is stopped."""
 
@@ -77,6 +79,7 @@ class _Clock:
 
     start: float = field(default_factory=perf_counter)
     first_token: float = 0.0
+    last_sign: float = 0.0
 
     def now(self) -> float:
         return (perf_counter() - self.start) * 1000
@@ -131,7 +134,8 @@ class Grounder:
         text: list[str] = []
         trace = hashlib.sha256()
         for event in self._think(request, text, clock):
-            trace.update(event.text.encode())
+            if isinstance(event, ThinkEvent):
+                trace.update(event.text.encode())
             yield event
         height, width = request.image.shape[:2]
         grounding = parse_answer("".join(text)).on_image(width, height)
@@ -151,17 +155,25 @@ class Grounder:
 
     def _think(
         self, request: ReasonerInput, text: list[str], clock: _Clock
-    ) -> Iterator[ThinkEvent]:
-        """Stream the reasoner; collect its whole text in `text`."""
+    ) -> Iterator[ThinkEvent | StatusEvent]:
+        """Stream the reasoner; collect its whole text in `text`.
+
+        A sign of life comes in its silences, so that whoever reads can stop it then too.
+        """
         splitter = ThinkSplitter()
         length = 0
         with closing(as_generator(self.reasoner.stream(request))) as pieces:
             for piece in pieces:
-                clock.first_token = clock.first_token or clock.now()
+                if piece:
+                    clock.first_token = clock.first_token or clock.now()
                 text.append(piece)
                 length += len(piece)
                 if shown := splitter.feed(piece):
+                    clock.last_sign = clock.now()
                     yield ThinkEvent(text=shown)
+                elif clock.now() - clock.last_sign > _SILENCE_MS:
+                    clock.last_sign = clock.now()
+                    yield StatusEvent(stage="reasoning")
                 if length > _MAX_TEXT:
                     raise EngineError(
                         f"The reasoner wrote more than {_MAX_TEXT} characters without an end; "

@@ -34,6 +34,7 @@ from napari_medreasoner.engines.reasoners.coordinates import (
     sides_in_patches,
     space_of,
 )
+from napari_medreasoner.engines.reasoners.patience import with_pauses
 from napari_medreasoner.engines.reasoners.rewriting import AnswerRewriter
 from napari_medreasoner.engines.reasoners.vllm_server import VllmServer
 
@@ -205,7 +206,8 @@ class ApiReasoner:
     def stream(self, request: ReasonerInput) -> Generator[str]:
         """Yield the text piece by piece; see `Reasoner.stream`.
 
-        Closing it closes the connection, by which services learn to stop.
+        Closing it closes the connection at the next piece, by which services learn to stop. Empty
+        pieces come while the service is silent or the answer is held back.
 
         Raises
         ------
@@ -215,10 +217,9 @@ class ApiReasoner:
         """
         height, width = request.image.shape[:2]
         rewriter = AnswerRewriter(self._space(width, height), self._card.answers)
-        with closing(self._pieces(request)) as pieces:
+        with closing(with_pauses(self._pieces(request))) as pieces:
             for piece in pieces:
-                if shown := rewriter.feed(piece):
-                    yield shown
+                yield rewriter.feed(piece)
                 if rewriter.finished:
                     return
         if shown := rewriter.finish():

@@ -113,7 +113,8 @@ class TransformersReasoner:
     def stream(self, request: ReasonerInput) -> Generator[str]:
         """Yield the text piece by piece; see `Reasoner.stream`.
 
-        Each token is computed when it is asked for, on the thread that asks. The text ends
+        Each token is computed when it is asked for, on the thread that asks; pieces are empty while
+        the answer is held back. The text ends
         with the answer block, or is cut at the longest answer allowed.
 
         Raises
@@ -129,8 +130,7 @@ class TransformersReasoner:
             inputs = self._inputs([request])
             with closing(self._pieces(inputs)) as pieces:
                 for piece in pieces:
-                    if shown := rewriter.feed(piece):
-                        yield shown
+                    yield rewriter.feed(piece)
                     if rewriter.finished:
                         return
         if shown := rewriter.finish():
