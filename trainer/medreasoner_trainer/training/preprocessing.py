@@ -49,7 +49,10 @@ class Preprocessed:
         """Features of pictures, in a list or in lists; `make` preprocesses one."""
         start = perf_counter()
         settings = repr(sorted((key, str(value)) for key, value in options.items())).encode()
-        parts = [self._one(picture, settings, make) for picture in _flat(images)]
+        pictures = list(_flat(images))
+        # The copies of a rollout are mostly one object: hash it once.
+        keys = {id(picture): _key(picture, settings) for picture in _distinct(pictures)}
+        parts = [self._one(picture, keys[id(picture)], make) for picture in pictures]
         self._forget()
         self.seconds += perf_counter() - start
         return BatchFeature(
@@ -59,10 +62,7 @@ class Preprocessed:
             }
         )
 
-    def _one(
-        self, picture: Image, settings: bytes, make: Callable[[Image], BatchFeature]
-    ) -> Patches:
-        key = _key(picture, settings)
+    def _one(self, picture: Image, key: bytes, make: Callable[[Image], BatchFeature]) -> Patches:
         if key in self._kept:
             self.found += 1
             self._kept.move_to_end(key)
@@ -85,6 +85,10 @@ def _flat(images: Any) -> Iterator[Image]:
         return
     for item in images:
         yield from _flat(item)
+
+
+def _distinct(pictures: list[Image]) -> Iterator[Image]:
+    yield from {id(picture): picture for picture in pictures}.values()
 
 
 def _key(picture: Image, settings: bytes) -> bytes:
