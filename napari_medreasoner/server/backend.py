@@ -60,9 +60,10 @@ def build(settings: Settings, reasoner: Reasoner, segmenter: Segmenter) -> Backe
     workbench = Workbench(reasoner, segmenter, settings.embedding_cache_bytes, metrics)
     worker = Worker(settings.most_waiting, idle=workbench.encode_ahead)
 
-    def forget(sha256: str) -> None:
-        images.forget(sha256)
-        worker.post(lambda: workbench.forget(sha256))
+    def forget(hashes: set[str]) -> None:
+        for sha256 in hashes:
+            images.forget(sha256)
+        worker.post(lambda: workbench.forget(hashes))
 
     leases = Leases(forget)
     metrics.watch("waiting_jobs", "Jobs in the queue.", lambda: worker.waiting)

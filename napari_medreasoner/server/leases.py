@@ -29,13 +29,13 @@ class Leases:
     Parameters
     ----------
     forget : callable
-        Given the hash of an image that no lease holds any more.
+        Given the hashes of images that no lease holds any more.
     clock : callable, optional
         Seconds, monotonic.
     """
 
     def __init__(
-        self, forget: Callable[[str], None], clock: Callable[[], float] = time.monotonic
+        self, forget: Callable[[set[str]], None], clock: Callable[[], float] = time.monotonic
     ) -> None:
         self._forget = forget
         self._clock = clock
@@ -67,5 +67,5 @@ class Leases:
 
     def _release(self, lease: _Lease) -> None:
         held = set().union(*(other.images for other in self._leases.values()))
-        for sha256 in lease.images - held:
-            self._forget(sha256)
+        if alone := lease.images - held:
+            self._forget(alone)

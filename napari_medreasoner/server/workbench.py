@@ -132,9 +132,9 @@ class Workbench:
         with closing(as_generator(self._reasoner.stream(question))) as pieces:
             next(pieces, None)
 
-    def forget(self, sha256: str) -> None:
-        """Drop everything that was made of an image."""
-        self._views.drop(lambda key: key[0] == sha256)
+    def forget(self, hashes: set[str]) -> None:
+        """Drop everything that was made of some images."""
+        self._views.drop(lambda key: key[0] in hashes)
         self._ahead.clear()
 
     def encode_ahead(self) -> bool:

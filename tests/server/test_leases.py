@@ -28,11 +28,11 @@ def test_images_go_with_the_last_client_that_holds_them():
     leases.renew("b")
     clock.now += LEASE_SECONDS / 2 + 1
     leases.reap()
-    assert forgotten == ["own"]
+    assert forgotten == [{"own"}]
     assert len(leases) == 1
     leases.end("b")
     leases.end("b")
-    assert forgotten == ["own", "shared"]
+    assert forgotten == [{"own"}, {"shared"}]
 
 
 def test_a_client_without_a_name_holds_no_lease():
