@@ -210,8 +210,9 @@ class CorrectionPanel(QGroupBox):
             self.grown.emit,
         )
         self.first, self.last = QSpinBox(), QSpinBox()
-        for box, tip in ((self.first, "First slice to change."), (self.last, "Last slice.")):
-            box.setToolTip(tip)
+        for box, word in ((self.first, "from "), (self.last, "to ")):
+            box.setPrefix(word)
+            box.setToolTip("Slices that growth may change.")
         self.check = _button(
             "Check next", "Turn to the next slice the segmenter was unsure of.", self.checked.emit
         )
