@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from accelerate.commands.config.config_args import load_config_from_file
+from accelerate.commands.launch import launch_command_parser
 from typer.testing import CliRunner
 
 from medreasoner_trainer.cli import app
@@ -47,6 +48,15 @@ def test_two_nodes_that_train_and_generate(tmp_path: Path) -> None:
     assert "--account" not in text
 
 
+def test_the_launcher_leaves_our_options_alone() -> None:
+    text = batch_script(Job("grpo", "soft", "run", ("seed=3",)), load_config("soft"))
+    assert "accelerate launch --config_file" in text
+    ours = ["grpo", "--config", "soft", "--out", "run", "--resume", "auto", "--set", "seed=3"]
+    parsed = launch_command_parser().parse_args(["-m", "medreasoner_trainer.cli", *ours])
+    assert parsed.training_script_args == ours
+    assert parsed.config_file is None
+
+
 def test_a_server_takes_the_last_node() -> None:
     config = load_config("multinode")
     text = batch_script(Job("grpo", "multinode", "run", layout="server", nodes=3), config)
@@ -84,7 +94,7 @@ def test_a_doctor_tells_what_is_missing(tiny: Path, data: Path, tmp_path: Path) 
 
 
 def test_its_command_fails_when_something_is_wrong(tiny: Path, data: Path, tmp_path: Path) -> None:
-    command = ["doctor", "--config", "tiny-cpu", "--run", str(tmp_path)]
+    command = ["doctor", "--config", "tiny-cpu", "--out", str(tmp_path)]
     command += ["--set", f"data.path={data}", "--set"]
     well = CliRunner().invoke(app, [*command, f"model.path={tiny}"])
     assert well.exit_code == 0, well.output

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from medreasoner_trainer.commands.extra import train_extra
-from medreasoner_trainer.commands.train import Config, Set
+from medreasoner_trainer.commands.train import Config, Out, Set
 from napari_medreasoner.core.errors import BackendError
 from napari_medreasoner.imaging.writers.atomic import write_text
 
@@ -59,7 +59,7 @@ def slurm(
 
 def doctor(
     config: Config,
-    run: Annotated[Path, typer.Option(help="Folder of the run.")],
+    out: Out,
     set_: Set = None,
     timeout: Annotated[
         float, typer.Option(min=1, help="Seconds that other processes are waited for.")
@@ -70,7 +70,7 @@ def doctor(
         from medreasoner_trainer.training.doctor import Machine, examine
         from medreasoner_trainer.training.loading import load_config
     machine = Machine.here()
-    findings = examine(load_config(config, set_ or ()), run, machine, timeout)
+    findings = examine(load_config(config, set_ or ()), out, machine, timeout)
     for finding in findings:
         mark = "ok  " if finding.well else "FAIL"
         if machine.rank == 0 or not finding.well:
