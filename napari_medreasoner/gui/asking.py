@@ -168,6 +168,7 @@ class Asking:
         changed = replace(
             case.document,
             prompts=prompts,
+            proposed=prompts,
             plane=plane,
             mask=mask,
             score=None,

@@ -30,7 +30,7 @@ from napari_medreasoner.gui.background import Runner
 from napari_medreasoner.gui.canvas import MaskCanvas
 from napari_medreasoner.gui.cases import Case, Cases
 from napari_medreasoner.gui.coordinates import slice_shape
-from napari_medreasoner.gui.exporting import Naming, export
+from napari_medreasoner.gui.exporting import Naming, export, keep_for_training
 from napari_medreasoner.gui.growing import Growing, Seed
 from napari_medreasoner.gui.newest import NewestWins
 from napari_medreasoner.gui.segmenting import Segmented, Wanted, only_clicks_added, segment
@@ -357,6 +357,20 @@ class Controller:
         self._runner.submit(
             asyncio.to_thread(export, path, document, target, naming),
             lambda _: self._saved(path),
+            self._not_saved,
+        )
+
+    def keep_for_training(self, folder: Path) -> None:
+        """Add the finding on the slice it was asked about to a correction log."""
+        shown = self.finding()
+        if shown is None:
+            return
+        case = self._cases.of(shown.source)
+        target = self._view.target(case.source, case.document.plane)
+        self.session.status = "Saving…"
+        self._runner.submit(
+            asyncio.to_thread(keep_for_training, folder, case.document, target),
+            lambda _: self._saved(folder),
             self._not_saved,
         )
 

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from io import BytesIO
 from pathlib import Path
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from napari_medreasoner.core.corrections import Correction
 from napari_medreasoner.core.errors import ExportError
 from napari_medreasoner.core.geometry import Prompts
+from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.gui.session import Document
 from napari_medreasoner.gui.target import Target
 from napari_medreasoner.imaging import Segment, write_segments
 from napari_medreasoner.imaging.window import to_rgb, to_uint8
+from napari_medreasoner.imaging.writers.corrections import append_correction
 from napari_medreasoner.imaging.writers.overlay import write_overlay
 from napari_medreasoner.imaging.writers.report import Report, write_report
 from napari_medreasoner.imaging.writers.terms import TERMS, Coded
 
-__all__ = ["DICOM_SEG", "KINDS", "Naming", "export", "kinds_for"]
+__all__ = ["DICOM_SEG", "KINDS", "Naming", "export", "keep_for_training", "kinds_for"]
 
 DICOM_SEG: Final = ".dcm"
 
@@ -89,6 +95,47 @@ def export(path: Path, document: Document, target: Target, naming: Naming) -> No
         _write_report(path, document, target, finding)
     else:
         write_segments(path, [finding], target.volume())
+
+
+def keep_for_training(folder: Path, document: Document, target: Target) -> None:
+    """Add the finding to a correction log; for any thread but Qt's.
+
+    Parameters
+    ----------
+    folder : Path
+        The log.
+    document : Document
+        The finding.
+    target : Target
+        The slice of it that is kept, as the model sees it: the one that was asked about.
+
+    Raises
+    ------
+    ExportError
+        When there is nothing on that slice, or writing fails.
+    """
+    mask = document.mask.compose()
+    part = mask if target.plane is None else target.plane.cut(mask)
+    if not part.any():
+        raise ExportError("There is no mask on the slice you asked about; nothing was kept.")
+    picture = BytesIO()
+    Image.fromarray(to_rgb(to_uint8(target.source.slice(target.plane), target.window))).save(
+        picture, "PNG"
+    )
+    name = sha256(picture.getvalue() + document.question.encode()).hexdigest()[:32]
+    correction = Correction(
+        id=name,
+        image=f"{name}.png",
+        group=target.source.upload().sha256[:32],
+        modality=document.modality,
+        question=document.question,
+        trace=document.trace,
+        algorithm=document.algorithm,
+        proposed=document.proposed,
+        final=document.prompts,
+        mask=PackedMask.pack(part),
+    )
+    append_correction(folder, correction, picture.getvalue())
 
 
 def _write_picture(path: Path, document: Document, target: Target, mask: NDArray[np.bool_]) -> None:

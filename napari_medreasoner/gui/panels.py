@@ -188,6 +188,7 @@ class CorrectionPanel(QGroupBox):
     undone = Signal()
     redone = Signal()
     exported = Signal()
+    kept = Signal()
 
     def __init__(self) -> None:
         super().__init__("Correct")
@@ -220,12 +221,18 @@ class CorrectionPanel(QGroupBox):
         self.export = _button(
             "Export…", "Save mask, picture or report of the finding.", self.exported.emit
         )
+        self.keep = _button(
+            "Train…",
+            "Add picture, question, reasoning and mask to a folder of training records.",
+            self.kept.emit,
+        )
         self.undo = _button("↶ Undo", "Take back the last action (Ctrl+Z).", self.undone.emit)
         self.redo = _button("↷ Redo", "Do it again (Ctrl+Shift+Z).", self.redone.emit)
         layout.addWidget(self.undo, 1, 0, 1, 2)
         layout.addWidget(self.redo, 1, 2, 1, 2)
         layout.addWidget(self.grow, 2, 0, 1, 2)
-        layout.addWidget(self.export, 2, 2, 1, 2)
+        layout.addWidget(self.export, 2, 2)
+        layout.addWidget(self.keep, 2, 3)
         layout.addWidget(self.first, 3, 0)
         layout.addWidget(self.last, 3, 1)
         layout.addWidget(self.check, 3, 2, 1, 2)

@@ -86,6 +86,8 @@ class Document:
         The prompts changed and their mask has not arrived.
     painted : SlicePlane or None
         The slice whose mask the user drew on last; growth starts from there.
+    proposed : Prompts
+        What the model answered last, however it was corrected since.
     doubtful : tuple of SlicePlane
         Slices of the last growth that the segmenter was least sure of.
     """
@@ -102,6 +104,7 @@ class Document:
     automatic: bool = False
     stale: bool = False
     painted: SlicePlane | None = None
+    proposed: Prompts = field(default_factory=Prompts)
     doubtful: tuple[SlicePlane, ...] = ()
 
 

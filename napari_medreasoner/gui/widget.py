@@ -104,6 +104,7 @@ class MedReasonerWidget(QWidget):
         correction.undone.connect(controller.undo)
         correction.redone.connect(controller.redo)
         correction.exported.connect(self._export)
+        correction.kept.connect(self._keep_for_training)
         self.status_panel.restarted.connect(controller.restart_backend)
         self.status_panel.changing.connect(self._choose_backend)
         self._images.changed.connect(view.choose)
@@ -212,6 +213,11 @@ class MedReasonerWidget(QWidget):
             naming = dialog.naming()
         self.workspace.controller.export(path, naming)
 
+    def _keep_for_training(self) -> None:
+        folder = QFileDialog.getExistingDirectory(self, "Folder of training records")
+        if folder:
+            self.workspace.controller.keep_for_training(Path(folder))
+
     def _choose_backend(self) -> None:
         dialog = BackendDialog(self._choice, self)
         if dialog.exec() != QDialog.DialogCode.Accepted:
@@ -292,7 +298,8 @@ class MedReasonerWidget(QWidget):
         self.question_panel.stop.setEnabled(session.asking or session.segmenting)
         panel.undo.setEnabled(session.can_undo)
         panel.redo.setEnabled(session.can_redo)
-        panel.export.setEnabled(document is not None and not document.mask.is_empty)
+        for button in (panel.export, panel.keep):
+            button.setEnabled(document is not None and not document.mask.is_empty)
         volume = document is not None and len(document.mask.shape) == 3
         panel.grow.setEnabled(volume and _can_grow(document))
         plane = document.plane if document is not None and volume else None

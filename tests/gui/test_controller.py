@@ -8,6 +8,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from napari_medreasoner.core.corrections import CORRECTIONS, Correction
 from napari_medreasoner.core.errors import AnswerError, EngineError, ImageError, UnreachableError
 from napari_medreasoner.core.geometry import Point, Prompts, SlicePlane
 from napari_medreasoner.core.protocol import StatusEvent, ThinkEvent
@@ -508,3 +509,33 @@ def test_a_backend_that_cannot_be_reached_is_told_and_can_be_changed(volume):
     volume.controller.use_backend(FakeServer())
     volume.settle()
     assert volume.session.backend == "ready"
+
+
+def test_a_corrected_finding_becomes_a_line_of_a_log(volume, tmp_path):
+    volume.ask()
+    here = SlicePlane(axis=0, index=2)
+    volume.correct(A, here)
+    volume.settle()
+    volume.controller.keep_for_training(tmp_path / "log")
+    volume.settle()
+    assert volume.session.status == f"Saved {tmp_path / 'log'}"
+    (line,) = (tmp_path / "log" / CORRECTIONS).read_text().splitlines()
+    kept = Correction.model_validate_json(line)
+    assert (kept.question, kept.trace, kept.modality) == ("where?", "I see.", "CT")
+    assert (kept.proposed, kept.final) == (ANSWERED, A)
+    assert np.array_equal(kept.mask.unpack(), filled(SHAPE, A))
+    assert (tmp_path / "log" / kept.image).exists()
+
+
+def test_nothing_is_kept_without_a_mask_where_it_was_asked(volume, tmp_path):
+    volume.controller.keep_for_training(tmp_path / "log")
+    assert "no mask yet" in volume.session.error
+    volume.ask()
+    volume.controller.painting(volume.source)
+    volume.controller._cases.of(volume.source).canvas.pixels[2] = 0
+    volume.controller.painted(volume.source, SlicePlane(axis=0, index=2))
+    volume.settle()
+    volume.controller.keep_for_training(tmp_path / "log")
+    volume.settle()
+    assert "nothing was kept" in volume.session.error
+    assert not (tmp_path / "log").exists()
