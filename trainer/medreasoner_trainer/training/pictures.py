@@ -17,6 +17,7 @@ from transformers.models.qwen2_vl.image_processing_qwen2_vl import smart_resize
 
 from napari_medreasoner.core.errors import ImageError
 from napari_medreasoner.core.geometry import Box, Corners, Pair, Point
+from napari_medreasoner.engines.reasoners.coordinates import space_of
 
 __all__ = ["PATCH", "Scale", "resized"]
 
@@ -58,7 +59,7 @@ class Scale:
             ) from error
         self.stored = stored
         self.shown: tuple[int, int] = across, down
-        self._x, self._y = across / width, down / height
+        self._space = space_of("resized pixels", stored, self.shown)
 
     @property
     def tokens(self) -> int:
@@ -68,13 +69,12 @@ class Scale:
 
     def corners(self, box: Box) -> Corners:
         """Corners of a stored box in the shown picture, not rounded."""
-        x1, y1, x2, y2 = box.corners
-        return x1 * self._x, y1 * self._y, x2 * self._x, y2 * self._y
+        return self._space.box_from_image(box.corners)
 
     def pair(self, points: tuple[Point, Point]) -> Pair:
         """Two stored points in the shown picture, not rounded."""
-        first, second = points
-        return (first.x * self._x, first.y * self._y), (second.x * self._x, second.y * self._y)
+        first, second = (self._space.point_from_image((p.x, p.y)) for p in points)
+        return first, second
 
     def shown_box(self, box: Box) -> Box:
         """A stored box in whole pixels of the shown picture."""
@@ -87,24 +87,20 @@ class Scale:
         """Two stored points in whole pixels of the shown picture."""
         width, height = self.shown
         first, second = (
-            Point(x=min(round(x), width - 1), y=min(round(y), height - 1))
+            Point(x=min(max(round(x), 0), width - 1), y=min(max(round(y), 0), height - 1))
             for x, y in self.pair(points)
         )
         return first, second
 
     def stored_corners(self, box: Box) -> tuple[int, int, int, int]:
         """A shown box in whole pixels of the stored picture."""
-        x1, y1, x2, y2 = box.corners
-        return (
-            round(x1 / self._x),
-            round(y1 / self._y),
-            round(x2 / self._x),
-            round(y2 / self._y),
-        )
+        x1, y1, x2, y2 = (round(value) for value in self._space.box_to_image(box.corners))
+        return x1, y1, x2, y2
 
     def stored_points(self, points: tuple[Point, Point]) -> tuple[tuple[int, int], tuple[int, int]]:
         """Two shown points in whole pixels of the stored picture."""
-        first, second = ((round(p.x / self._x), round(p.y / self._y)) for p in points)
+        back = (self._space.point_to_image((p.x, p.y)) for p in points)
+        first, second = ((round(x), round(y)) for x, y in back)
         return first, second
 
 
