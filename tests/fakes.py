@@ -72,6 +72,7 @@ class FakeSegmenter:
         self.gate = threading.Event()
         self.gate.set()
         self.fault: Exception | None = None
+        self.previous: list[Any] = []
 
     def _called(self, name: str) -> None:
         self.threads.add(threading.get_ident())
@@ -86,7 +87,8 @@ class FakeSegmenter:
     def segment(self, embedding: Any, prompts: Prompts, previous: Any = None) -> Segmentation:
         self._called("segment")
         self.gate.wait(10)
-        return Segmentation(self._filled(embedding, prompts), 0.75)
+        self.previous.append(previous)
+        return Segmentation(self._filled(embedding, prompts), 0.75, state=len(self.previous))
 
     def _filled(self, shape: tuple[int, int], prompts: Prompts) -> NDArray[np.bool_]:
         mask = np.zeros(shape, np.bool_)

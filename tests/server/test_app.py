@@ -2,15 +2,19 @@ import asyncio
 import json
 import logging
 import threading
+import time
 from math import nan
 
+import httpx
 import numpy as np
 import pytest
 
+from napari_medreasoner.core.errors import MemoryShortageError
 from napari_medreasoner.core.masks import PackedMask
 from napari_medreasoner.core.protocol import (
     ASK,
     CAPABILITIES,
+    CLIENT_HEADER,
     HEALTH,
     IMAGES,
     METRICS,
@@ -20,8 +24,8 @@ from napari_medreasoner.core.protocol import (
     EventAdapter,
     content_hash,
 )
-from tests.fakes import BOX, FakeSegmenter
-from tests.server.conftest import Server
+from tests.fakes import BOX, FakeReasoner, FakeSegmenter
+from tests.server.conftest import AUTH, Server
 
 PROMPTS = {"box": {"x1": 2, "y1": 3, "x2": 8, "y2": 9}}
 
@@ -402,3 +406,87 @@ def test_what_was_done_is_counted_for_prometheus(server, picture):
     assert 'medreasoner_engine_seconds_count{stage="segment"} 1.0' in text
     assert "medreasoner_image_bytes 1200.0" in text
     assert "canary" not in text
+
+
+def until(condition):
+    end = time.monotonic() + 10
+    while not condition() and time.monotonic() < end:
+        time.sleep(0.01)
+    assert condition()
+
+
+def test_neighbours_are_encoded_when_nothing_else_is_to_be_done(server):
+    server.put(VOLUME)
+    before = server.segmenter.calls.count("set_image")
+    segment(server, VOLUME, plane=PLANE, window=[0, 2400])
+    until(lambda: server.segmenter.calls.count("set_image") == before + 4)
+    segment(server, VOLUME, plane={"axis": 0, "index": 2}, window=[0, 2400])
+    assert server.segmenter.calls.count("set_image") == before + 4
+
+
+def test_clicks_that_were_added_refine_the_last_mask_of_the_same_client(server, picture):
+    server.put(picture)
+    body = {"image": ref(picture), "prompts": PROMPTS}
+    mine, theirs = ({CLIENT_HEADER: digit * 32} for digit in "ab")
+    for headers, refine in ((mine, False), (mine, True), (theirs, True), (mine, True), ({}, True)):
+        server.http.post(SEGMENT, json={**body, "refine": refine}, headers=headers)
+    first = server.segmenter.previous.index(None) + 1  # the warm-up was one
+    assert server.segmenter.previous[first:] == [None, 2, None, 3, None]
+
+
+def test_when_memory_runs_out_embeddings_are_dropped_and_the_work_is_done_again(server, picture):
+    server.put(picture)
+    segment(server, picture)
+    short = [MemoryShortageError("The GPU is full; close something.")]
+    original = server.segmenter.segment
+
+    def once(*given):
+        if short:
+            raise short.pop()
+        return original(*given)
+
+    server.segmenter.segment = once
+    assert segment(server, picture).status_code == 200
+    assert "medreasoner_memory_shortages_total 1.0" in server.http.get(METRICS).text
+    server.segmenter.fault = MemoryShortageError("The GPU is full; close something.")
+    server.segmenter.segment = original
+    reply = segment(server, picture)
+    assert (reply.status_code, reply.json()["code"]) == (503, "out_of_memory")
+    server.segmenter.fault = None
+    assert segment(server, picture).status_code == 200
+
+
+def test_pictures_leave_the_machine_by_consent_only(picture):
+    reasoner = FakeReasoner()
+    reasoner.info = reasoner.info.model_copy(update={"leaves_machine": True})
+    with (server := Server(reasoner)).http:
+        server.put(picture)
+        last = events_of(ask(server, picture))[-1]
+        assert (last.type, last.code) == ("error", "no_consent")
+        assert reasoner.inputs == []
+        body = {"image": ref(picture), "question": "where?", "consent": True}
+        assert events_of(server.http.post(ASK, json=body))[-1].type == "done"
+
+
+@pytest.mark.anyio
+async def test_too_many_requests_are_told_when_to_come_again(picture):
+    server = Server(most_waiting=2)
+    with server.http:
+        server.put(picture)
+        server.segmenter.gate.clear()
+        body = {"image": ref(picture), "prompts": PROMPTS}
+        transport = httpx.ASGITransport(server.app, raise_app_exceptions=False)
+        async with httpx.AsyncClient(
+            transport=transport, base_url="http://127.0.0.1", headers=AUTH
+        ) as http:
+            worker, waiting = server.app.state.backend.worker, []
+            for expected in (0, 1, 2):  # the first runs
+                waiting.append(asyncio.ensure_future(http.post(SEGMENT, json=body)))
+                while not (worker.busy and worker.waiting == expected):
+                    await asyncio.sleep(0.01)
+            for path, asked in ((SEGMENT, body), (ASK, {"image": ref(picture), "question": "?"})):
+                reply = await http.post(path, json=asked)
+                assert (reply.status_code, reply.json()["code"]) == (429, "busy")
+                assert int(reply.headers["Retry-After"]) > 0
+            server.segmenter.gate.set()
+            assert [reply.status_code for reply in await asyncio.gather(*waiting)] == [200] * 3

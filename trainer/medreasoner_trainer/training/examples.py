@@ -71,9 +71,11 @@ class Examples:
         return Scale(self.records[index].image_size, self.side)
 
     def messages(self, index: int) -> list[dict[str, str]]:
-        """The question inside its prompt, worded as it will be when the model is served."""
-        record = self.records[index]
-        rendered = self.template.render(record.question, *record.image_size)
+        """The question inside its prompt, worded as it will be when the model is served.
+
+        The size it names is that of the shown picture, in whose pixels the answer is written.
+        """
+        rendered = self.template.render(self.records[index].question, *self.scale(index).shown)
         return [{"role": message.role, "content": message.content} for message in rendered]
 
     def truth(self, index: int) -> Truth:
