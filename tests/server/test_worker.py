@@ -46,7 +46,7 @@ async def test_errors_of_jobs_and_streams_reach_the_caller(worker):
     with pytest.raises(ZeroDivisionError):
         await worker.run(lambda: 1 // 0)
     stream = worker.stream(items, beat=1)
-    assert await anext(stream) == Beat(0, first=True)
+    assert (await anext(stream)).first
     assert await anext(stream) == 1
     with pytest.raises(LookupError):
         await anext(stream)

@@ -99,11 +99,11 @@ def test_the_prompt_is_worded_as_in_serving_and_the_truth_is_what_is_shown(
     run: Run = prepared(tiny, data, Path("unused"))
     examples = run.sides.train
     for index, record in enumerate(examples.records):
-        width, height = record.image_size
+        width, height = examples.picture(index).size
         assert f"{width} x {height}" in examples.messages(index)[0]["content"]
         truth = examples.truth(index).checked()
-        assert truth.image_size == examples.picture(index).size
-        assert truth.box[0] / truth.image_size[0] == pytest.approx(record.box.x1 / width)
+        assert truth.image_size == (width, height)
+        assert truth.box[0] / width == pytest.approx(record.box.x1 / record.image_size[0])
 
 
 def test_a_recipe_by_name_takes_the_prompt_beside_it() -> None:
