@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
+import platform
 import signal
 import socket
 import sys
@@ -35,8 +37,21 @@ _GRACE_SECONDS: Final = 5
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
+_M_ARENA_MAX: Final = -8
+"""Of malloc.h."""
+
 # Longer than a client keeps an idle connection, so that it never reuses a closing one.
 _IDLE_SECONDS: Final = 75
+
+
+def _limit_arenas() -> None:
+    """Keep glibc to two heaps.
+
+    It gives each thread one of its own, and what one thread allocates and another frees leaves
+    holes in them: a server that works day and night grew by 150 MiB an hour.
+    """
+    if platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
 
 
 def _announce(announce_to: TextIO, url: str) -> None:
@@ -162,6 +177,7 @@ def run(settings: Settings, *, until_eof: bool = False) -> None:
     EngineError
         When the segmenter cannot be warmed up.
     """
+    _limit_arenas()
     log_to_stderr(settings.token)
     if until_eof:
         threading.Thread(target=_die_with_parent, daemon=True).start()
