@@ -48,7 +48,7 @@ def launch(*arguments: str) -> str:
         check=False,
         timeout=500,
     )
-    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[:6000]
     return done.stdout
 
 
@@ -63,7 +63,9 @@ def test_two_ranks_end_with_the_same_weights(taught: Path, data: Path, tmp_path:
     assert first["sha256"] == second["sha256"]
     logged = [line for line in lines_of(out / "log.jsonl") if "loss" in line]
     assert [line["step"] for line in logged] == [1, 2]
-    assert all(abs(line["loss"]) < 10 and line["grad_norm"] > 0 for line in logged)
+    assert all(abs(line["loss"]) < 10 for line in logged)
+    # A step whose completions all earn the same has no gradient.
+    assert any(line["grad_norm"] > 0 for line in logged)
     assert (out / "checkpoint-2" / "rng_state_1.pth").is_file()
 
 

@@ -152,10 +152,14 @@ class Run:
         ExportError, MemoryShortageError
             When disk or memory are full.
         """
-        checkpoint = self._checkpoint(resume=resume)
+        checkpoint, faults = self._checkpoint(resume=resume)
         trainer = self.trainer()
-        catcher, guard, evaluations = self._watch(trainer)
+        # Nothing is written before every process has looked at what was there.
         trainer.accelerator.wait_for_everyone()
+        if trainer.is_world_process_zero():
+            self._begin(checkpoint, faults)
+        trainer.accelerator.wait_for_everyone()
+        catcher, guard, evaluations = self._watch(trainer)
         try:
             trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
         except torch.OutOfMemoryError as error:
@@ -176,30 +180,32 @@ class Run:
             )
         return Ending(trainer.state.global_step, evaluations.best(), catcher.caught)
 
-    def _checkpoint(self, *, resume: bool) -> Path | None:
-        """The checkpoint to go on from; the main process tidies up behind it."""
+    def _checkpoint(self, *, resume: bool) -> tuple[Path | None, dict[Path, str]]:
+        """The checkpoint to go on from, and what is wrong with later ones."""
         saved = self.folder / CONFIG
-        main = int(os.environ.get("RANK", "0")) == 0
         if not saved.is_file():
             make_folder(self.folder)
-            if main:
-                save_config(self.config, saved)
-            return None
+            return None, {}
         if not resume:
             raise SettingsError(
                 f"{self.folder} holds a run; go on with it with --resume auto, or give another "
                 "folder."
             )
         _require_same(load_config(str(saved)), self.config, saved)
-        checkpoint, faults = last_whole(self.folder)
-        if main:
-            for path, fault in faults.items():
-                aside = set_aside(path)
-                sys.stderr.write(f"{path.name} is not used, as {fault}; it is {aside.name} now.\n")
-            step = max(checkpoints_in(self.folder), default=0)
-            evaluations_of(self.folder, self.config).cut(step if checkpoint else -1)
-            History(self.folder / _LOG).cut(step)
-        return checkpoint
+        return last_whole(self.folder)
+
+    def _begin(self, checkpoint: Path | None, faults: dict[Path, str]) -> None:
+        """Write the configuration, or tidy up behind the checkpoint to go on from."""
+        saved = self.folder / CONFIG
+        if not saved.is_file():
+            save_config(self.config, saved)
+            return
+        for path, fault in faults.items():
+            aside = set_aside(path)
+            sys.stderr.write(f"{path.name} is not used, as {fault}; it is {aside.name} now.\n")
+        step = max(checkpoints_in(self.folder), default=0)
+        evaluations_of(self.folder, self.config).cut(step if checkpoint else -1)
+        History(self.folder / _LOG).cut(step)
 
     def trainer(self) -> Any:
         """TRL's trainer with the model loaded.
