@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import ssl
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
 from dataclasses import dataclass
@@ -124,6 +125,8 @@ class Client:
                 timeout=_timeout(_QUICK_SECONDS),
                 transport=transport,
                 trust_env=False,  # a proxy must never see images or the token
+                # A hospital's own authority is in the system's store, or in SSL_CERT_FILE.
+                verify=ssl.create_default_context() if base_url.startswith("https:") else True,
             )
         except (httpx.InvalidURL, UnicodeEncodeError) as error:
             raise SettingsError(

@@ -1,9 +1,14 @@
 """A server that was started by somebody else."""
 
 import asyncio
+from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from napari_medreasoner.client import remote
 from napari_medreasoner.client.launcher import LocalServer
@@ -41,3 +46,40 @@ async def test_its_end_is_noticed(monkeypatch):
     assert not server.running
     with pytest.raises(UnreachableError):
         await server.start()
+
+
+def _certificate(folder):
+    """A certificate for localhost that is its own authority, and its key."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "localhost")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    (folder / "chain.pem").write_bytes(made.public_bytes(Encoding.PEM))
+    plain = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    (folder / "key.pem").write_bytes(plain)
+
+
+async def test_over_tls_only_a_server_that_the_system_trusts_is_spoken_to(tmp_path, monkeypatch):
+    _certificate(tmp_path)
+    options = ("--certificate", str(tmp_path / "chain.pem"), "--key", str(tmp_path / "key.pem"))
+    running = LocalServer("fake", "fake", (*options, "--name", "localhost"))
+    await running.start()
+    try:
+        assert running._url.startswith("https://localhost:")
+        with pytest.raises(UnreachableError):
+            await RemoteServer(running._url, running._token).start()
+        monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "chain.pem"))
+        await RemoteServer(running._url, running._token).start()
+    finally:
+        await running.stop()
