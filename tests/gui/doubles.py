@@ -161,6 +161,9 @@ class FakeClient:
     async def health(self) -> Health:
         return Health(version="1.2")
 
+    async def renew_lease(self) -> None:
+        pass
+
     async def segment(self, picture: Any, asked: Prompts, *, refine: bool = False) -> SegmentResult:
         self.wanted.append((asked, "refine" if refine else "slice"))
         if self.held:
