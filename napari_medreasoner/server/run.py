@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
-import platform
 import signal
 import socket
 import sys
@@ -37,24 +35,8 @@ _GRACE_SECONDS: Final = 5
 
 _STDIN, _STDOUT, _STDERR = range(3)
 
-_M_ARENA_MAX: Final = -8
-_M_TRIM_THRESHOLD: Final = -1
-"""Both of malloc.h."""
-
 # Longer than a client keeps an idle connection, so that it never reuses a closing one.
 _IDLE_SECONDS: Final = 75
-
-
-def _steady_heap() -> None:
-    """Keep glibc to one heap, and have it give back what is free.
-
-    It gives each thread a heap of its own, and what one thread allocates and another frees leaves
-    holes in them: a server that works day and night grew by 150 MiB an hour.
-    """
-    if platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_ARENA_MAX, 1)
-        libc.mallopt(_M_TRIM_THRESHOLD, 2**17)
 
 
 def _announce(announce_to: TextIO, url: str) -> None:
@@ -180,7 +162,6 @@ def run(settings: Settings, *, until_eof: bool = False) -> None:
     EngineError
         When the segmenter cannot be warmed up.
     """
-    _steady_heap()
     log_to_stderr(settings.token)
     if until_eof:
         threading.Thread(target=_die_with_parent, daemon=True).start()
