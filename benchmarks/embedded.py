@@ -1,8 +1,9 @@
-"""Scores the embedded engines on UMRG-mini: `python benchmarks/embedded.py [--split val]`.
+"""Scores engines on UMRG-mini: `python benchmarks/embedded.py [--split val] [--crm …] [--asm …]`.
 
 The environment variable MEDREASONER_SHARED names the folder that holds `data/umrg_mini`.
-The reasoner is asked for the record's category by name, so that the words are not what is
-measured; the segmenter is given the record's own box and points.
+Reasoners get the image and an implicit question of the bank, of those kept from training; and a
+hundred questions that have no answer in their image. Segmenters get the record's own box and
+points, the two apart, and, where the mask is worse than 0.8, one click into its largest error.
 """
 
 from __future__ import annotations
@@ -11,63 +12,73 @@ import argparse
 import os
 import sys
 from collections import defaultdict
-from dataclasses import astuple, dataclass
+from dataclasses import astuple, dataclass, fields
 from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
 from time import perf_counter
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "trainer"))
 
+from medreasoner_trainer.construct.questions import load_bank, question_for
 from medreasoner_trainer.data import DataSet, Record, open_data
-from napari_medreasoner.core.geometry import Box, Prompts
-from napari_medreasoner.core.grounding import parse_answer
+from napari_medreasoner.core.errors import AnswerError
+from napari_medreasoner.core.geometry import Point, Prompts
+from napari_medreasoner.core.grounding import Grounding, parse_answer
 from napari_medreasoner.core.metrics import box_iou, dice
-from napari_medreasoner.engines.base import ReasonerInput
-from napari_medreasoner.engines.embedded.classical import ClassicalSegmenter
-from napari_medreasoner.engines.embedded.prior import PriorReasoner
+from napari_medreasoner.core.prompts import BUILT_IN
+from napari_medreasoner.engines.base import Reasoner, Segmenter
+from napari_medreasoner.engines.base import question_for as prompted
+from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 
-CentrePriors = dict[tuple[str, str], tuple[float, ...]]
+Mask = NDArray[np.bool_]
+NAN = float("nan")
+WORSE_THAN = 0.8
+SEED = 0
 
 
 @dataclass(frozen=True)
-class Row:
-    """Scores of one record; times in milliseconds."""
+class Asked:
+    """One reasoner on one record; times in milliseconds."""
 
-    prior_iou: float
-    centre_iou: float
+    parsed: float
+    iou: float
     hit: float
-    dice_both: float
-    dice_box: float
-    dice_points: float
-    dice_filled: float
-    dice_chain: float
-    reason_ms: float
+    chain: float
+    first_ms: float
+    ask_ms: float
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """One segmenter on one record; a gain is that of one click into a mask below 0.8."""
+
+    both: float
+    box: float
+    points: float
+    filled: float
+    better: float
+    gain: float
     set_ms: float
     segment_ms: float
-
-
-HEADINGS = (
-    "prior IoU",
-    "centre IoU",
-    "IoU>=.5",
-    "box+pts",
-    "box",
-    "points",
-    "filled",
-    "chain",
-    "ask ms",
-    "set ms",
-    "seg ms",
-)
+    click_ms: float
 
 
 @cache
-def engines() -> tuple[PriorReasoner, ClassicalSegmenter]:
-    """One pair of engines for each process."""
-    return PriorReasoner(), ClassicalSegmenter()
+def reasoner(name: str) -> Reasoner:
+    """One for each process."""
+    return create_reasoner(name)
+
+
+@cache
+def segmenter(name: str) -> Segmenter:
+    """One for each process."""
+    return create_segmenter(name)
 
 
 @cache
@@ -76,89 +87,162 @@ def data() -> DataSet:
     return open_data(Path(os.environ["MEDREASONER_SHARED"]) / "data" / "umrg_mini", strict=True)
 
 
-def centre_priors(records: list[Record]) -> CentrePriors:
-    """Mean box of each category and modality, in fractions of the image."""
-    boxes: dict[tuple[str, str], list[tuple[float, ...]]] = defaultdict(list)
-    for record in records:
-        width, height = record.image_size
-        x1, y1, x2, y2 = record.box.corners
-        boxes[record.category, record.modality].append(
-            (x1 / width, y1 / height, x2 / width, y2 / height)
-        )
-    return {key: tuple(np.mean(found, axis=0)) for key, found in boxes.items()}
+def answered(name: str, image: NDArray[np.uint8], question: str, modality: str) -> tuple[str, Any]:
+    """The whole text, and the moment of its first words."""
+    engine = reasoner(name)
+    template = next(iter(BUILT_IN.values()))
+    first = None
+    text = ""
+    for piece in engine.stream(prompted(engine, image, question, template, modality)):
+        text += piece
+        if first is None and text.strip():
+            first = perf_counter()
+    return text, first
 
 
-def score(task: tuple[Record, tuple[float, ...] | None]) -> Row:
-    """Run both engines on one record."""
-    record, centre = task
-    reasoner, segmenter = engines()
+def ask(task: tuple[str, str, Record]) -> Asked:
+    """Ask one reasoner about one record, and segment what it answers."""
+    crm, asm, record = task
     image, mask = data().image(record), data().mask(record)
-    height, width = mask.shape
+    engine = segmenter(asm)
+    reasoner(crm)
     start = perf_counter()
-    text = "".join(reasoner.stream(ReasonerInput(image, record.category, [], record.modality)))
-    asked = perf_counter()
-    embedding = segmenter.set_image(image)
-    embedded = perf_counter()
-    both = segmenter.segment(embedding, Prompts(box=record.box, points=record.points))
-    segmented = perf_counter()
-    iou = chain = 0.0
-    if '"bbox"' in text:
-        found = parse_answer(text).on_image(width, height)
-        iou = box_iou(found.box, record.box)
-        end = segmenter.segment(embedding, Prompts(box=found.box, points=found.points))
-        chain = dice(end.mask, mask)
+    text, first = answered(crm, image, question_for(record, SEED), record.modality)
+    done = perf_counter()
+    times = (first - start) * 1000, (done - start) * 1000
+    try:
+        found: Grounding = parse_answer(text).on_image(mask.shape[1], mask.shape[0])
+    except AnswerError as error:
+        return Asked(float(error.fault == "refused"), 0.0, 0.0, 0.0, *times)
+    iou = box_iou(found.box, record.box)
+    made = engine.segment(engine.set_image(image), Prompts(box=found.box, points=found.points))
+    return Asked(1.0, iou, float(iou >= 0.5), dice(made.mask, mask), *times)
+
+
+def segment(task: tuple[str, Record]) -> Segmented:
+    """Segment one record from its own prompts."""
+    name, record = task
+    engine, image, mask = segmenter(name), data().image(record), data().mask(record)
+    start = perf_counter()
+    picture = engine.set_image(image)
+    ready = perf_counter()
+    prompts = Prompts(box=record.box, points=record.points)
+    both = engine.segment(picture, prompts)
+    done = perf_counter()
+    score, better, gain, click_ms = dice(both.mask, mask), NAN, NAN, NAN
+    if score < WORSE_THAN:
+        more = prompts.model_copy(update={"points": (*prompts.points, click_of(both.mask, mask))})
+        began = perf_counter()
+        corrected = engine.segment(picture, more, both.state)
+        click_ms = (perf_counter() - began) * 1000
+        gain = dice(corrected.mask, mask) - score
+        better = float(gain > 0)
     filled = np.zeros_like(mask)
     filled[record.box.slices] = True
-    return Row(
-        prior_iou=iou,
-        centre_iou=box_iou(_pixels(centre, width, height), record.box) if centre else 0.0,
-        hit=float(iou >= 0.5),
-        dice_both=dice(both.mask, mask),
-        dice_box=dice(segmenter.segment(embedding, Prompts(box=record.box)).mask, mask),
-        dice_points=dice(segmenter.segment(embedding, Prompts(points=record.points)).mask, mask),
-        dice_filled=dice(filled, mask),
-        dice_chain=chain,
-        reason_ms=(asked - start) * 1000,
-        set_ms=(embedded - asked) * 1000,
-        segment_ms=(segmented - embedded) * 1000,
+    return Segmented(
+        both=score,
+        box=dice(engine.segment(picture, Prompts(box=record.box)).mask, mask),
+        points=dice(engine.segment(picture, Prompts(points=record.points)).mask, mask),
+        filled=dice(filled, mask),
+        better=better,
+        gain=gain,
+        set_ms=(ready - start) * 1000,
+        segment_ms=(done - ready) * 1000,
+        click_ms=click_ms,
     )
 
 
-def _pixels(fractions: tuple[float, ...], width: int, height: int) -> Box:
-    x1, y1, x2, y2 = fractions
-    left, top = round(x1 * width), round(y1 * height)
-    right, bottom = max(round(x2 * width), left + 1), max(round(y2 * height), top + 1)
-    return Box.from_corners(left, top, right, bottom)
+def click_of(found: Mask, truth: Mask) -> Point:
+    """The middle of the largest error, as a user would click."""
+    best: tuple[float, Point] | None = None
+    for region, positive in ((truth & ~found, True), (found & ~truth, False)):
+        if not region.any():
+            continue
+        depth = np.asarray(ndimage.distance_transform_edt(np.pad(region, 1)))[1:-1, 1:-1]
+        y, x = np.unravel_index(int(depth.argmax()), depth.shape)
+        if best is None or depth[y, x] > best[0]:
+            best = float(depth[y, x]), Point(x=int(x), y=int(y), positive=positive)
+    if best is None:
+        raise ValueError("the mask has no error")
+    return best[1]
 
 
-def report(records: list[Record], rows: list[Row]) -> None:
+def refused(task: tuple[str, str, Record]) -> float:
+    """Whether a reasoner refuses a question."""
+    name, question, record = task
+    text, _ = answered(name, data().image(record), question, record.modality)
+    try:
+        parse_answer(text)
+    except AnswerError as error:
+        return float(error.fault == "refused")
+    return 0.0
+
+
+def unanswerable(records: list[Record]) -> list[tuple[str, Record]]:
+    """A hundred questions: half about no image at all, half about a structure of another kind."""
+    path = Path(__file__).with_name("unanswerable.txt")
+    lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
+    draw = np.random.default_rng(SEED)
+    chosen = [records[i] for i in draw.choice(len(records), 2 * len(lines), replace=False)]
+    asked = list(zip(lines, chosen, strict=False))
+    shown = defaultdict(set)
+    for record in data().records:
+        shown[record.modality].add(record.category)
+    everything = sorted(set(load_bank()) & {record.category for record in data().records})
+    for record in chosen[len(lines) :]:
+        others = [name for name in everything if name not in shown[record.modality]]
+        questions = load_bank()[str(draw.choice(others))].for_split(record.split)
+        asked.append((str(draw.choice(questions)), record))
+    return asked
+
+
+def report(title: str, kind: type, records: list[Record], rows: list[Any]) -> None:
     """Print one line for each modality and one for all."""
-    print(f"{'modality':15}{'n':>5}" + "".join(f"{heading:>11}" for heading in HEADINGS))
+    names = [field.name for field in fields(kind)]
+    print(f"\n{title}\n{'modality':15}{'n':>5}" + "".join(f"{name:>11}" for name in names))
     groups: dict[str, list[tuple[float, ...]]] = defaultdict(list)
     for record, row in zip(records, rows, strict=True):
         groups[record.modality].append(astuple(row))
     everything = [values for found in groups.values() for values in found]
     for name, found in [*sorted(groups.items()), ("all", everything)]:
-        means = np.mean(found, axis=0)
-        cells = [f"{mean:11.3f}" for mean in means[:-3]] + [f"{mean:11.1f}" for mean in means[-3:]]
-        print(f"{name:15}{len(found):5}" + "".join(cells))
+        columns = np.array(found)
+        cells = ""
+        for column, heading in zip(columns.T, names, strict=True):
+            known = column[~np.isnan(column)]
+            middle = np.median if heading.endswith("_ms") else np.mean
+            cells += f"{middle(known):11.3f}" if known.size else f"{'-':>11}"
+        print(f"{name:15}{len(found):5}{cells}")
 
 
 def main() -> None:
-    """Read the options and score one split with two processes."""
+    """Read the options and score one split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    split = parser.parse_args().split
+    parser.add_argument("--crm", default="small-qwen,prior", help="reasoners, commas between")
+    parser.add_argument("--asm", default="unet,classical", help="segmenters, commas between")
+    parser.add_argument("--processes", type=int, default=1)
+    given = parser.parse_args()
     folder = Path(os.environ.get("MEDREASONER_SHARED", "")) / "data" / "umrg_mini"
     if not os.environ.get("MEDREASONER_SHARED") or not folder.is_dir():
         print("MEDREASONER_SHARED does not name a folder with data/umrg_mini; nothing to score.")
         return
-    records = [record for record in data().records if record.split == split]
-    centres = centre_priors([record for record in data().records if record.split == "train"])
-    tasks = [(record, centres.get((record.category, record.modality))) for record in records]
-    with Pool(2) as pool:
-        rows = pool.map(score, tasks, chunksize=4)
-    report(records, rows)
+    crms, asms = ([name for name in text.split(",") if name] for text in (given.crm, given.asm))
+    records = [record for record in data().records if record.split == given.split]
+    askable = [record for record in records if question_for(record, SEED)]
+    with Pool(given.processes) as pool:
+        for name in asms:
+            rows = pool.map(segment, [(name, record) for record in records], chunksize=4)
+            report(f"segmenter {name}, {given.split}", Segmented, records, rows)
+        for name in crms:
+            answers = pool.map(ask, [(name, asms[0], record) for record in askable], chunksize=4)
+            report(f"reasoner {name} x {asms[0]}, {given.split}", Asked, askable, answers)
+            wrong = [(name, *pair) for pair in unanswerable(records)]
+            right = pool.map(refused, wrong, chunksize=4)
+            half = len(right) // 2
+            print(
+                f"refused of {half} about no image: {np.mean(right[:half]):.0%}, of "
+                f"{len(right) - half} about another kind of image: {np.mean(right[half:]):.0%}"
+            )
 
 
 if __name__ == "__main__":

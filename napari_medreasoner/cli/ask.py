@@ -16,6 +16,7 @@ from napari_medreasoner.cli.engines import Device, Dtype, Endpoint, MaxNewTokens
 from napari_medreasoner.cli.findings import FILES, Asked, Finding, Growth, save_finding
 from napari_medreasoner.cli.inspect import WhichPart
 from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import ImageError, SettingsError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.prompts import PromptTemplate, check_question
@@ -93,8 +94,8 @@ def ask(
     ] = None,
     template: Annotated[Path | None, typer.Option(help="Prompt template file (TOML).")] = None,
     grow: Annotated[bool, typer.Option("--grow", help="Grow the mask through the volume.")] = False,
-    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = "prior",
-    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = "classical",
+    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = CRM,
+    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = ASM,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantise: Quantise = None,

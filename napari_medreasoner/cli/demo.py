@@ -22,6 +22,7 @@ from napari_medreasoner.cli.system import install_packages, missing_packages, sc
 from napari_medreasoner.client.client import Client
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.client.picture import Picture, UploadImage
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import MedReasonerError, SettingsError
 from napari_medreasoner.core.geometry import Prompts, SlicePlane
 from napari_medreasoner.core.metrics import dice
@@ -30,8 +31,6 @@ from napari_medreasoner.imaging.samples import SampleCase, sample_cases
 
 __all__ = ["demo"]
 
-_CRM: Final = "prior"
-_ASM: Final = "classical"
 _SCREENSHOT_TIMEOUT_S: Final = 120
 
 
@@ -88,7 +87,7 @@ async def _run_case(client: Client, case: SampleCase, folder: Path) -> _Row:
                 growth.add(event)
         grown = growth.mask
     correction_ms = await _correct(client, picture, finding.answer)
-    save_finding(folder, asked, finding, {"crm": _CRM, "asm": _ASM}, grown)
+    save_finding(folder, asked, finding, {"crm": CRM, "asm": ASM}, grown)
     return _Row(
         case,
         first_ms,
@@ -100,12 +99,12 @@ async def _run_case(client: Client, case: SampleCase, folder: Path) -> _Row:
 
 
 async def _run_all(cases: tuple[SampleCase, ...], output: Path) -> list[_Row]:
-    async with LocalServer(_CRM, _ASM) as server, server.client() as client:
+    async with LocalServer(CRM, ASM) as server, server.client() as client:
         return [await _run_case(client, case, output / case.id) for case in cases]
 
 
 def _table(rows: list[_Row]) -> Table:
-    table = Table(title=f"CRM {_CRM}, ASM {_ASM}; milliseconds seen by the client")
+    table = Table(title=f"CRM {CRM}, ASM {ASM}; milliseconds seen by the client")
     for name in ("case", "target"):
         table.add_column(name, no_wrap=True)
     for name in ("first text", "mask", "edit", "Dice slice", "Dice volume"):

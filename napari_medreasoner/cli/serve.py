@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from napari_medreasoner.cli.engines import Device, Dtype, Endpoint, MaxNewTokens, Models, Quantise
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import MissingEngineError
 from napari_medreasoner.engines.options import EngineOptions
 
@@ -20,8 +21,8 @@ def serve(
         Path | None,
         typer.Option(help="File with the token (chmod 600); else MEDREASONER_TOKEN is read."),
     ] = None,
-    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = "prior",
-    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = "classical",
+    crm: Annotated[str, typer.Option(help="Name or folder of the reasoner.")] = CRM,
+    asm: Annotated[str, typer.Option(help="Name or folder of the segmenter.")] = ASM,
     device: Device = "auto",
     dtype: Dtype = "auto",
     quantise: Quantise = None,

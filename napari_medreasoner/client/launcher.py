@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Final, Self, cast
 
 from napari_medreasoner.client.client import Client
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import UnreachableError
 
 __all__ = ["LocalServer"]
@@ -41,9 +42,7 @@ class LocalServer:
         Further options of `medreasoner serve`, such as "--device", "cuda:1".
     """
 
-    def __init__(
-        self, crm: str = "prior", asm: str = "classical", options: Sequence[str] = ()
-    ) -> None:
+    def __init__(self, crm: str = CRM, asm: str = ASM, options: Sequence[str] = ()) -> None:
         self._crm = crm
         self._asm = asm
         self._options = options

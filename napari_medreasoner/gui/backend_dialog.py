@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
 
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.client.remote import RemoteServer
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.gui.backend import Server
 
 __all__ = ["BackendChoice", "BackendDialog", "server_of"]
@@ -50,8 +51,8 @@ class BackendChoice:
 
     address: str = ""
     token: str = ""
-    reasoner: str = "prior"
-    segmenter: str = "classical"
+    reasoner: str = CRM
+    segmenter: str = ASM
     device: str = "auto"
     consent: bool = False
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.engines.options import EngineOptions
 
@@ -58,8 +59,8 @@ class Settings:
 
     token: str = field(repr=False)
     port: int = 0
-    crm: str = "prior"
-    asm: str = "classical"
+    crm: str = CRM
+    asm: str = ASM
     options: EngineOptions = field(default_factory=EngineOptions)
     max_body_bytes: int = 2 * _GIB
     image_cache_bytes: int = 2 * _GIB

@@ -11,6 +11,7 @@ import typer
 
 from medreasoner_trainer.commands import cluster, deploy, evaluate, train
 from medreasoner_trainer.commands.data import data_app, from_corrections
+from medreasoner_trainer.commands.embedded import embedded_app
 from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.commands.score import score
 from napari_medreasoner.core.errors import MedReasonerError
@@ -29,6 +30,7 @@ app.command()(train.grpo)
 app.command()(train.tiny)
 app.command()(deploy.export)
 app.command()(deploy.serve_check)
+app.add_typer(embedded_app, name="embedded")
 app.command()(cluster.slurm)
 app.command()(cluster.doctor)
 

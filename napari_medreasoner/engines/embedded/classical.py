@@ -26,7 +26,7 @@ from napari_medreasoner.core.masks import largest_component
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import Segmentation, SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import Crop, extent_of
-from napari_medreasoner.engines.embedded.propagation import propagate
+from napari_medreasoner.engines.embedded.propagation import follow, sweep
 from napari_medreasoner.engines.embedded.walker import (
     Bools,
     Floats,
@@ -130,7 +130,7 @@ class ClassicalSegmenter:
         """
         first = self._first(request)
         yield first
-        yield from propagate(request, first)
+        yield from sweep(request, first, follow)
 
     def _first(self, request: VolumeInput) -> SliceMask:
         """Mask and score of the prompted slice."""

@@ -1,8 +1,9 @@
-"""Following a mask from slice to slice."""
+"""Following a mask from slice to slice: where to stop, and the random walker's way of it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -21,7 +22,7 @@ from napari_medreasoner.engines.embedded.walker import (
     walked,
 )
 
-__all__ = ["propagate"]
+__all__ = ["Known", "follow", "sweep"]
 
 _SIDE: Final = 96
 _MARGIN: Final = 0.35
@@ -44,11 +45,28 @@ _DEPTH: Final = 1.2
 """It is followed this many longer box sides in either direction, in millimetres."""
 
 
-def propagate(request: VolumeInput, first: SliceMask) -> Iterator[SliceMask]:
-    """Masks of further slices, from the mask of one.
+@dataclass(frozen=True, slots=True)
+class Known:
+    """A slice whose mask is known.
 
-    Each slice's outline is expected near the last one, and its grey levels like those inside
-    the masks of the last and of the first slice; the random walker settles the rest.
+    Attributes
+    ----------
+    picture : ndarray of uint8, shape (row, column, 3)
+        As displayed.
+    mask : ndarray of bool, shape (row, column)
+        Not empty.
+    """
+
+    picture: NDArray[np.uint8]
+    mask: Bools
+
+
+Follow = Callable[[NDArray[np.uint8], list[Known]], tuple[Bools, float]]
+"""Gives mask and score of a slice from the one before it and the first one."""
+
+
+def sweep(request: VolumeInput, first: SliceMask, follow: Follow) -> Iterator[SliceMask]:
+    """Masks of further slices, from the mask of one.
 
     Parameters
     ----------
@@ -56,12 +74,13 @@ def propagate(request: VolumeInput, first: SliceMask) -> Iterator[SliceMask]:
         Slices, spacing and span.
     first : SliceMask
         The mask that is known.
+    follow : callable
+        Finds the mask of the next slice.
 
     Yields
     ------
     SliceMask
-        Upwards to where the structure ends, then downwards; without the first one. The score
-        is the mean of |2p - 1| over the mask.
+        Upwards to where the structure ends, then downwards; without the first one.
     """
     if not first.mask.any():
         return
@@ -72,34 +91,43 @@ def propagate(request: VolumeInput, first: SliceMask) -> Iterator[SliceMask]:
     above = range(index + 1, min(index + reach + 1, span.stop))
     below = range(index - 1, max(index - reach, span.start) - 1, -1)
     for way in (above, below):
-        yield from _sweep(request.pictures, first, way)
+        yield from _sweep(request.pictures, first, way, follow)
 
 
 def _sweep(
-    pictures: Sequence[NDArray[np.uint8]], first: SliceMask, way: range
+    pictures: Sequence[NDArray[np.uint8]], first: SliceMask, way: range, follow: Follow
 ) -> Iterator[SliceMask]:
     """One slice after the other, until the structure ends."""
     smallest = max(_LAST * int(first.mask.sum()), 4)
-    origin = last = (pictures[first.index], first.mask)
+    origin = last = Known(pictures[first.index], first.mask)
     for here in way:
         picture = pictures[here]
-        mask, score = _follow(picture, [last, origin])
+        mask, score = follow(picture, [last, origin])
         if mask.sum() < smallest:
             return
         yield SliceMask(here, mask, score)
-        last = (picture, mask)
+        last = Known(picture, mask)
 
 
-def _follow(
-    picture: NDArray[np.uint8], known: list[tuple[NDArray[np.uint8], Bools]]
-) -> tuple[Bools, float]:
-    """Mask of a slice and its score, from picture and mask of the last and the first slice."""
-    last = known[0][1]
+def follow(picture: NDArray[np.uint8], known: list[Known]) -> tuple[Bools, float]:
+    """Mask of a slice by the random walker.
+
+    Each slice's outline is expected near the last one, and its grey levels like those inside
+    the masks of the last and of the first slice.
+
+    Returns
+    -------
+    mask : ndarray of bool, shape (row, column)
+        May be empty.
+    score : float
+        Mean of |2p - 1| over the mask.
+    """
+    last = known[0].mask
     height, width = last.shape
     crop = Crop.around(box_of_mask(last), width, height, _MARGIN, _SIDE)
-    masks = [crop.take_mask(mask) for _, mask in known]
+    masks = [crop.take_mask(one.mask) for one in known]
     outside = _distance(masks[0])
-    values = [smoothed(crop.take(shown)) for shown in (picture, *(shown for shown, _ in known))]
+    values = [smoothed(crop.take(shown)) for shown in (picture, *(one.picture for one in known))]
     nothing = np.zeros_like(masks[0])
     grey = grey_evidence(
         np.stack(values),

@@ -14,6 +14,7 @@ from medreasoner_trainer.commands.extra import train_extra
 from medreasoner_trainer.commands.left_out import Strict, tell_left_out
 from medreasoner_trainer.evaluation.words import TRUE_PROMPTS, PromptMode
 from napari_medreasoner import __version__
+from napari_medreasoner.core.defaults import ASM, CRM
 from napari_medreasoner.core.errors import SettingsError
 
 __all__ = ["evaluate", "report", "tables"]
@@ -24,8 +25,8 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder of the run; a run begun there goes on.")],
     crm: Annotated[
         str, typer.Option(help=f'Reasoner, or "{TRUE_PROMPTS}" to score the segmenter alone.')
-    ] = "prior",
-    asm: Annotated[str, typer.Option(help="Segmenter.")] = "classical",
+    ] = CRM,
+    asm: Annotated[str, typer.Option(help="Segmenter.")] = ASM,
     split: Annotated[str, typer.Option(help="Split of the data set.")] = "test",
     prompt: Annotated[
         Literal["reasoning", "direct"], typer.Option(help="Prompt template.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -15,7 +15,7 @@ from medreasoner_trainer.construct.appearance import Appearance, measure
 from medreasoner_trainer.construct.chance import chosen
 from medreasoner_trainer.data.record import Record
 
-__all__ = ["load_phrases", "trace_for"]
+__all__ = ["ORDERS", "load_phrases", "trace_for"]
 
 _THIRD: Final = 1 / 3
 _AREAS: Final = ((0.01, "tiny"), (0.05, "small"), (0.2, "medium"), (1.1, "large"))
@@ -28,7 +28,7 @@ _STEEP_TILT: Final = 60.0
 _CONVEX: Final = 0.9
 _EQUAL: Final = 6.0
 _CLEAR: Final = 30.0
-_ORDERS: Final = (
+ORDERS: Final = (
     ("opening", "size", "shape", "brightness", "closing"),
     ("opening", "brightness", "shape", "closing"),
     ("opening", "size", "brightness", "closing"),
@@ -36,9 +36,16 @@ _ORDERS: Final = (
     ("opening", "shape", "closing"),
     ("opening", "brightness", "closing"),
 )
+"""Topics of a trace, in the order in which they come."""
 
 
-def trace_for(record: Record, image: NDArray[np.uint8], mask: NDArray[np.bool_], seed: int) -> str:
+def trace_for(
+    record: Record,
+    image: NDArray[np.uint8],
+    mask: NDArray[np.bool_],
+    seed: int,
+    orders: Sequence[tuple[str, ...]] = ORDERS,
+) -> str:
     """Write two to five sentences that lead to the target and end by pointing at it.
 
     Parameters
@@ -51,6 +58,8 @@ def trace_for(record: Record, image: NDArray[np.uint8], mask: NDArray[np.bool_],
         The record's mask.
     seed : int
         Another seed gives other words for the same facts.
+    orders : sequence of tuple of str
+        Topics; one of these is chosen.
 
     Raises
     ------
@@ -61,7 +70,7 @@ def trace_for(record: Record, image: NDArray[np.uint8], mask: NDArray[np.bool_],
     words = {"modality": record.modality or "medical", "place": facts["place"]}
     phrases = load_phrases()
     sentences = []
-    for topic in chosen(_ORDERS, seed, record.id, "order"):
+    for topic in chosen(orders, seed, record.id, "order"):
         options = phrases[topic].get(facts.get(topic, "any"), ())
         if options:
             sentences.append(chosen(options, seed, record.id, topic).format_map(words))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import torch
 from transformers import (
@@ -27,7 +27,7 @@ from medreasoner_trainer.training.tokens import (
 from napari_medreasoner.core.errors import SettingsError
 from napari_medreasoner.imaging.writers.atomic import make_folder
 
-__all__ = ["make_tiny", "parameter_count"]
+__all__ = ["make_tiny", "parameter_count", "small_config", "small_processor", "token_ids"]
 
 _HEAD: Final = 32
 """Width of an attention head. Half of it is shared out to time, rows and columns."""
@@ -83,8 +83,7 @@ def make_tiny(folder: Path, parameters: int = 3_000_000, layers: int = 4, seed: 
     """
     make_folder(folder)
     tokenizer = small_tokenizer()
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in tokenizer.all_special_tokens}
-    ids |= tokenizer.get_added_vocab()
+    ids = token_ids(tokenizer)
     config = _nearest(parameters, layers, len(tokenizer), ids)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -92,15 +91,25 @@ def make_tiny(folder: Path, parameters: int = 3_000_000, layers: int = 4, seed: 
     model.generation_config.eos_token_id = [ids[END_OF_TURN], ids[END_OF_TEXT]]
     model.generation_config.pad_token_id = ids[END_OF_TEXT]
     model.save_pretrained(folder)
+    small_processor(tokenizer).save_pretrained(folder)
+    return _size(model)
+
+
+def token_ids(tokenizer: Any) -> dict[str, int]:
+    """Special tokens of a tokenizer with their numbers."""
+    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in tokenizer.all_special_tokens}
+    return ids | tokenizer.get_added_vocab()
+
+
+def small_processor(tokenizer: Any) -> Qwen2_5_VLProcessor:
+    """A processor around a tokenizer, for pictures of 1 to 1,600 tokens."""
     pixels = {"min_pixels": _SIDE**2, "max_pixels": _MOST_TOKENS * _SIDE**2}
-    processor = Qwen2_5_VLProcessor(
+    return Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(**pixels),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     )
-    processor.save_pretrained(folder)
-    return _size(model)
 
 
 def _size(model: torch.nn.Module) -> int:
@@ -109,9 +118,9 @@ def _size(model: torch.nn.Module) -> int:
 
 def _nearest(parameters: int, layers: int, words: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
     """The configuration whose size comes nearest, without filling a weight."""
-    best, gap = _config(2 * _HEAD, layers, words, ids), float("inf")
+    best, gap = small_config(2 * _HEAD, layers, words, ids), float("inf")
     for width in range(2 * _HEAD, _WIDEST + 1, _HEAD):
-        config = _config(width, layers, words, ids)
+        config = small_config(width, layers, words, ids)
         with torch.device("meta"):
             distance = abs(_size(Qwen2_5_VLForConditionalGeneration(config)) - parameters)
         if distance > gap:
@@ -120,8 +129,27 @@ def _nearest(parameters: int, layers: int, words: int, ids: dict[str, int]) -> Q
     return best
 
 
-def _config(width: int, layers: int, words: int, ids: dict[str, int]) -> Qwen2_5_VLConfig:
+def small_config(
+    width: int, layers: int, words: int, ids: dict[str, int], seeing: int | None = None
+) -> Qwen2_5_VLConfig:
+    """Configuration of a small model.
+
+    Parameters
+    ----------
+    width : int
+        Of language model and vision tower, a multiple of 32.
+    layers : int
+        Of the language model.
+    words : int
+        Size of the vocabulary.
+    ids : dict of str to int
+        Its special tokens.
+    seeing : int or None
+        Layers of the vision tower, each of which sees the whole picture. None: as many as the
+        language model has, every other one bound to windows as in the large models.
+    """
     heads = width // _HEAD
+    whole = list(range(1, layers, 2)) or [0] if seeing is None else list(range(seeing))
     rotary = {"rope_type": "default", "rope_theta": 1e6, "mrope_section": list(_SECTIONS)}
     text = {
         "vocab_size": words,
@@ -138,7 +166,7 @@ def _config(width: int, layers: int, words: int, ids: dict[str, int]) -> Qwen2_5
         "tie_word_embeddings": True,
     }
     vision = {
-        "depth": layers,
+        "depth": layers if seeing is None else seeing,
         "hidden_size": width,
         "intermediate_size": 2 * width,
         "num_heads": heads,
@@ -147,7 +175,7 @@ def _config(width: int, layers: int, words: int, ids: dict[str, int]) -> Qwen2_5
         "spatial_merge_size": _MERGE,
         "temporal_patch_size": 2,
         "window_size": _WINDOW,
-        "fullatt_block_indexes": list(range(1, layers, 2)) or [0],
+        "fullatt_block_indexes": whole,
         "tokens_per_second": 2,
     }
     return Qwen2_5_VLConfig(

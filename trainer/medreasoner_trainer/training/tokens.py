@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any, Final
 
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
@@ -39,7 +40,6 @@ _LARGEST: Final = 1023
 """Coordinates up to this one are one token; larger ones are several."""
 
 _MERGED: Final = 1500
-"""Tokens that are learned from the texts, bytes included."""
 
 _PIECES: Final = r"\p{N}{1,4}| ?\p{L}+|[^\s\p{L}\p{N}]+ ?|\s+"
 _CONTEXT: Final = 4096
@@ -60,8 +60,16 @@ CHAT_TEMPLATE: Final = (
 """Writes a conversation as the template of Qwen2.5-VL does."""
 
 
-def small_tokenizer() -> PreTrainedTokenizerFast:
-    """Train a tokenizer on the project's own prompts, questions and phrases; takes a second."""
+def small_tokenizer(more: Iterable[str] = (), merged: int = _MERGED) -> PreTrainedTokenizerFast:
+    """Train a tokenizer on the project's own prompts, questions and phrases; takes a second.
+
+    Parameters
+    ----------
+    more : iterable of str
+        Further texts that it should write in few tokens.
+    merged : int
+        Tokens that are learned from the texts, bytes included.
+    """
     tokenizer = Tokenizer(models.BPE())
     tokenizer.normalizer = normalizers.NFC()
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -72,12 +80,12 @@ def small_tokenizer() -> PreTrainedTokenizerFast:
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=_MERGED + len(_SPECIAL),
+        vocab_size=merged + len(_SPECIAL),
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         special_tokens=list(_SPECIAL),
         show_progress=False,
     )
-    tokenizer.train_from_iterator(_texts(), trainer)
+    tokenizer.train_from_iterator(chain(_texts(), more), trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=_with_numbers(tokenizer),
         eos_token=END_OF_TURN,

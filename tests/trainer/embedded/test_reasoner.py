@@ -1,0 +1,143 @@
+"""Training of the embedded reasoner: what it is shown, asked and taught to say."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
+
+from medreasoner_trainer.embedded.reasoner.model import New, new_model
+from medreasoner_trainer.embedded.reasoner.supervised import (
+    Batches,
+    Coordinates,
+    SupervisedRecipe,
+    logits_of,
+)
+from medreasoner_trainer.embedded.reasoner.views import Pictures
+from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
+from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
+from medreasoner_trainer.embedded.recipe import ship_reasoner, train_reasoner
+from napari_medreasoner.core.errors import AnswerError
+from napari_medreasoner.core.grounding import AnswerFault, parse_answer
+from napari_medreasoner.core.masks import box_of_mask
+from napari_medreasoner.core.metrics import corners_iou
+from napari_medreasoner.engines.embedded.decoder import GreedyDecoder
+from napari_medreasoner.engines.embedded.small_qwen import PROMPT, SIDE
+from tests.trainer.embedded.sets import opened
+from tests.trainer.training.runs import lines_of
+
+DIAGNOSES = ("tumor", "cancer", "malignant", "benign", "glioma", "meningioma", "edema")
+
+
+@pytest.fixture(scope="module")
+def new() -> New:
+    return new_model()
+
+
+def test_targets_stay_in_step_with_their_views(data: Path) -> None:
+    pictures = Pictures(opened(data), SIDE)
+    for seed in range(20):
+        view = pictures.draw(np.random.default_rng(seed))
+        height, width = view.picture.shape[:2]
+        assert height % 28 == width % 28 == 0
+        for target in view.targets:
+            assert target.box == tuple(map(float, box_of_mask(target.mask > 127).corners))
+            x, y = (
+                min(max(int(v), 0), side - 1)
+                for v, side in zip(target.points[0], (width, height), strict=True)
+            )
+            near = target.mask[max(y - 3, 0) : y + 4, max(x - 3, 0) : x + 4]
+            assert near.max() == 255
+            assert target.coarse.shape == (height // 7, width // 7)
+
+
+def test_answers_can_be_read_and_name_no_diagnosis(data: Path) -> None:
+    train = opened(data)
+    pictures, wording = Pictures(train, SIDE), Wording(train.records)
+    refused = 0
+    for seed in range(120):
+        draw = np.random.default_rng(seed)
+        view = pictures.draw(draw)
+        question, text = wording.draw(view, draw)
+        assert question.strip()
+        try:
+            found = parse_answer(text, strict=True)
+        except AnswerError as error:
+            assert error.fault == AnswerFault.REFUSED.value
+            refused += 1
+            continue
+        assert max(corners_iou(found.bbox, target.box) for target in view.targets) > 0.9
+        assert found.trace.startswith("I take this to be about ")
+    assert 4 <= refused <= 40
+    for name in names_for_traces().values():
+        assert not any(word in name for word in DIAGNOSES)
+
+
+def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
+    words = new.processor.tokenizer.get_vocab()
+    coordinates = Coordinates(new.processor.tokenizer, 2.0)
+    logits = torch.full((1, len(words)), -20.0)
+    logits[0, words["101"]] = 20.0
+
+    def loss(label: str, before: str) -> float:
+        told, ahead = torch.tensor([words[label]]), torch.tensor([words[before]])
+        return float(coordinates.loss(logits, told, ahead, 2.0))
+
+    assert loss("101", "[") < loss("102", "[") < loss("108", "[")
+    logits[0, words["101"]], logits[0, words["1"]] = -20.0, 20.0
+    assert loss("1", "_") < 1e-3
+    assert loss("1", "[") > 1
+
+
+def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new: New) -> None:
+    """Rows that share a picture, padded together, against the model called on each alone."""
+    train = opened(data)
+    batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
+    recipe = SupervisedRecipe(pictures=2, questions=2)
+    rows = batches.draw(recipe, np.random.default_rng(3))
+    model = new.model.eval()
+    with torch.no_grad():
+        ours = logits_of(model, rows, frozen=True)
+        theirs = []
+        patches = torch.split(
+            rows.inputs["pixel_values"], rows.inputs["image_grid_thw"].prod(dim=1).tolist()
+        )
+        for place, number in enumerate(rows.picture.tolist()):
+            length = int(rows.inputs["attention_mask"][place].sum())
+            logits = model(
+                input_ids=rows.inputs["input_ids"][place : place + 1, :length],
+                mm_token_type_ids=rows.inputs["mm_token_type_ids"][place : place + 1, :length],
+                pixel_values=patches[number],
+                image_grid_thw=rows.inputs["image_grid_thw"][number : number + 1],
+            ).logits[0]
+            theirs.append(logits[rows.labels[place, :length] != -100])
+    assert torch.allclose(ours, torch.cat(theirs), atol=2e-4)
+
+
+def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:
+    """All stages, a few steps each; what is shipped says what its checkpoint says."""
+    vision = VisionRecipe(steps=2, batch=2, warmup=1, absent=1)
+    supervised = SupervisedRecipe(steps=3, pictures=2, questions=1, frozen=1, warmup=1)
+    train_reasoner(data, tmp_path, ["open"], vision, supervised, lambda _: None)
+    assert np.isfinite([line["loss"] for line in lines_of(tmp_path / "supervised/log.jsonl")]).all()
+    assert (tmp_path / "curve.png").stat().st_size > 1000
+    ship_reasoner(tmp_path / "cold", tmp_path / "weights")
+    folder = tmp_path / "weights/small-qwen"
+    processor = AutoProcessor.from_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    picture = Pictures(opened(data), SIDE).plain(0).picture
+    content = [{"type": "image", "image": picture}, {"type": "text", "text": "Where is it?"}]
+    chat = [{"role": "user", "content": content}]
+    inputs = processor.apply_chat_template(
+        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+    )
+    decoder = GreedyDecoder(folder)
+    text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    how = GenerationConfig(do_sample=False, max_new_tokens=24)
+    made = model.generate(**inputs, generation_config=how)[0, inputs["input_ids"].shape[1] :]
+    ours = list(decoder.tokens(text, picture, 24))
+    assert ours == made.tolist()[: len(ours)]
+    assert len(ours) > 0

@@ -1,0 +1,110 @@
+"""Questions the embedded reasoner is trained on, and the texts it learns to answer with."""
+
+from __future__ import annotations
+
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from functools import cache
+from importlib.resources import files
+from typing import Final
+
+from numpy.random import Generator
+
+from medreasoner_trainer.construct.clues import ask_about, ask_nothing
+from medreasoner_trainer.construct.questions import load_bank
+from medreasoner_trainer.construct.traces import trace_for
+from medreasoner_trainer.data import Record
+from medreasoner_trainer.embedded.reasoner.views import Target, View
+from napari_medreasoner.core.geometry import Box, Point
+from napari_medreasoner.core.grounding import format_answer, format_refusal
+
+__all__ = ["Asked", "Wording", "answer_texts", "names_for_traces"]
+
+_FROM_BANK: Final = 0.45
+_ORDERS: Final = (("opening", "size"), ("opening", "shape"), ("opening", "brightness"))
+"""Short traces: each word costs a small model time to learn and the user time to wait."""
+
+_UNANSWERABLE: Final = 0.07
+_ABSENT: Final = 0.07
+
+_NOTHING: Final = format_refusal(
+    "I read the question and find no structure in it that I know how to look for.",
+    "This is not a question about a structure that I can find in an image; ask for one that is "
+    "in it, or use another reasoner.",
+)
+
+Asked = tuple[str, str]
+"""A question and the text that answers it."""
+
+
+@cache
+def names_for_traces() -> Mapping[str, str]:
+    """What a trace calls each category."""
+    file = files("medreasoner_trainer.embedded.reasoner") / "names.toml"
+    return tomllib.loads(file.read_text(encoding="utf-8"))
+
+
+def absent_answer(category: str) -> str:
+    """The text that says a structure is not in a picture of this kind."""
+    name = names_for_traces()[category]
+    return format_refusal(
+        f"I take this to be about {name}. This kind of image does not show it.",
+        f"I take the question to be about {name}, which I do not find in this image; ask for a "
+        "structure that is in it, or draw a box by hand.",
+    )
+
+
+def answer_texts() -> list[str]:
+    """Texts that answers are made of, for the tokenizer to learn."""
+    return [_NOTHING, *(absent_answer(category) for category in names_for_traces())]
+
+
+class Wording:
+    """Draws questions and answers.
+
+    Parameters
+    ----------
+    records : sequence of Record
+        Of the training split: they say which modality shows which categories.
+    """
+
+    def __init__(self, records: Sequence[Record]) -> None:
+        self._shown: defaultdict[str, set[str]] = defaultdict(set)
+        for record in records:
+            self._shown[record.modality].add(record.category)
+        self._known = sorted({record.category for record in records})
+
+    def draw(self, view: View, draw: Generator) -> Asked:
+        """Ask something of a view: mostly for one of its targets."""
+        chance = draw.random()
+        if chance < _UNANSWERABLE:
+            return ask_nothing(draw, self._known), _NOTHING
+        target = view.targets[int(draw.integers(len(view.targets)))]
+        if chance < _UNANSWERABLE + _ABSENT:
+            others = sorted(set(self._known) - self._shown[target.record.modality])
+            category = others[int(draw.integers(len(others)))]
+            return self._question(category, draw), absent_answer(category)
+        return self._question(target.record.category, draw), _answer(target, view, draw)
+
+    def _question(self, category: str, draw: Generator) -> str:
+        bank = load_bank().get(category)
+        if bank is not None and draw.random() < _FROM_BANK:
+            questions = bank.for_split("train")
+            return questions[int(draw.integers(len(questions)))]
+        return ask_about(category, draw)
+
+
+def _answer(target: Target, view: View, draw: Generator) -> str:
+    seed = int(draw.integers(2**31))
+    trace = trace_for(target.record, view.picture, target.mask > 127, seed, _ORDERS)
+    height, width = view.picture.shape[:2]
+    x1, y1, x2, y2 = (round(value) for value in target.box)
+    left, top = min(x1, width - 1), min(y1, height - 1)
+    box = Box.from_corners(left, top, max(x2, left + 1), max(y2, top + 1))
+    first, second = (
+        Point(x=min(max(int(x), 0), width - 1), y=min(max(int(y), 0), height - 1))
+        for x, y in target.points
+    )
+    name = names_for_traces()[target.record.category]
+    return format_answer(f"I take this to be about {name}. {trace}", box, (first, second))

@@ -1,0 +1,1 @@
+"""The embedded segmenter (ASM): a U-Net that is told where to look."""
