@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Callable
-from typing import Any, Final
+from typing import Final
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -33,10 +32,12 @@ is noticed. Replies are small, and uploads go the other way."""
 
 
 class _Alarm:
-    """Closes a connection unless it is put off."""
+    """Breaks a connection off unless it is put off."""
 
-    def __init__(self, close: Callable[[], None]) -> None:
-        self._close = close
+    def __init__(self, transport: asyncio.Transport) -> None:
+        # Not a method of the protocol, which holds its alarms: such a circle would stay in memory
+        # until the garbage collector's next full round.
+        self._transport = transport
         self._handle: asyncio.TimerHandle | None = None
 
     @property
@@ -45,7 +46,8 @@ class _Alarm:
 
     def set(self, seconds: float) -> None:
         self.clear()
-        self._handle = asyncio.get_running_loop().call_later(seconds, self._close)
+        # Not closed, which would first wait for what is unsent.
+        self._handle = asyncio.get_running_loop().call_later(seconds, self._transport.abort)
 
     def clear(self) -> None:
         if self._handle is not None:
@@ -56,16 +58,13 @@ class _Alarm:
 class DeadlineProtocol(H11Protocol):
     """HTTP/1.1 as uvicorn speaks it, with deadlines for headers, bodies and readers."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._headers_due = _Alarm(self._drop)
-        self._body_due = _Alarm(self._drop)
-        self._read_due = _Alarm(self._drop)
-        self._body_bytes = 0
-
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to wait for the first request."""
         super().connection_made(transport)
+        self._headers_due = _Alarm(transport)
+        self._body_due = _Alarm(transport)
+        self._read_due = _Alarm(transport)
+        self._body_bytes = 0
         raw: socket.socket = transport.get_extra_info("socket")
         raw.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BYTES)
         self._headers_due.set(_HEADER_SECONDS)
@@ -75,6 +74,9 @@ class DeadlineProtocol(H11Protocol):
         for alarm in (self._headers_due, self._body_due, self._read_due):
             alarm.clear()
         super().connection_lost(exc)
+        # uvicorn does so only when no error broke the connection; all of it would live on in the
+        # timer, for as long as an idle one is kept.
+        self._unset_keepalive_if_required()
 
     def data_received(self, data: bytes) -> None:
         """Take bytes; the deadline depends on what the parser then waits for."""
@@ -101,7 +103,3 @@ class DeadlineProtocol(H11Protocol):
         """The client has read on."""
         super().resume_writing()
         self._read_due.clear()
-
-    def _drop(self) -> None:
-        # Not closed, which would first wait for what is unsent.
-        self.transport.abort()
