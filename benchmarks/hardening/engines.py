@@ -82,16 +82,16 @@ def _number(image: NDArray[np.uint8]) -> int:
     return high * 256 + low
 
 
-def _note(number: int, how: str) -> None:
-    if path := os.environ.get(ENDINGS):
-        with Path(path).open("a") as file:
-            file.write(f"{number} {how} {time.time()}\n")
-
-
 class NumberedReasoner:
     """Writes the picture's number and a box made of it."""
 
     info = _info("numbered")
+
+    def __init__(self) -> None:
+        # Made once: each path interns its parts, and Python's table of them would double within
+        # the soak.
+        path = os.environ.get(ENDINGS)
+        self._endings = Path(path) if path else None
 
     def stream(self, request: ReasonerInput) -> Iterator[str]:
         """Answer as the question says."""
@@ -102,7 +102,12 @@ class NumberedReasoner:
             yield from _pieces(number, box, request.question)
             how = "finished"
         finally:
-            _note(number, how)
+            self._note(number, how)
+
+    def _note(self, number: int, how: str) -> None:
+        if self._endings is not None:
+            with self._endings.open("a") as file:
+                file.write(f"{number} {how} {time.time()}\n")
 
 
 def _pieces(number: int, box: Box, question: str) -> Iterator[str]:
