@@ -93,5 +93,5 @@ def patches_of(picture: NDArray[np.uint8]) -> tuple[NDArray[np.float32], tuple[i
     down, across = values.shape[0] // PATCH, values.shape[1] // PATCH
     split = values.reshape(down // MERGE, MERGE, PATCH, across // MERGE, MERGE, PATCH, 3)
     ordered = split.transpose(0, 3, 1, 4, 6, 2, 5)[:, :, :, :, :, None]
-    framed = np.repeat(ordered, _FRAMES, axis=5)
+    framed = np.repeat(ordered, _FRAMES, axis=5).astype(np.float32)
     return np.ascontiguousarray(framed).reshape(down * across, -1), (down, across)

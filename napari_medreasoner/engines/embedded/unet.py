@@ -184,9 +184,9 @@ class UNetSegmenter:
         window = _window(box, (), _MARGIN)
         before = np.asarray(
             sampled(Image.fromarray(last.astype(np.uint8) * 255), window.affine), np.float32
-        )
+        ) / np.float32(255)
         prompts = Prompts(box=box)
-        found = self._looked(image, prompts, window, before / 255)
+        found = self._looked(image, prompts, window, before)
         whole = _share(found.window.put(found.logits, image.width, image.height, _SURELY_NOT))
         return _tidy(whole > 0.5, ()), _expected_dice(whole, whole > 0.5)
 
@@ -232,7 +232,8 @@ def _through(found: _Found, window: Window) -> Planes:
 
 
 def _share(logits: Planes) -> Planes:
-    return 1 / (1 + np.exp(-logits))
+    share: Planes = np.reciprocal(1 + np.exp(-logits), dtype=np.float32)
+    return share
 
 
 def _segmentation(found: _Found, image: Image.Image, prompts: Prompts) -> Segmentation:

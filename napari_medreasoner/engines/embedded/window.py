@@ -170,7 +170,8 @@ def prompt_planes(
 def _share(low: float, high: float) -> Planes:
     """How much of each pixel along an axis lies between two edges."""
     edge = np.arange(SIDE, dtype=np.float32)
-    return np.clip(np.minimum(edge + 1, high) - np.maximum(edge, low), 0, 1)
+    share: Planes = np.clip(np.minimum(edge + 1, high) - np.maximum(edge, low), 0, 1)
+    return share
 
 
 def _painted(spots: Sequence[tuple[float, float]]) -> Planes:

@@ -98,7 +98,7 @@ def test_without_torch_it_says_what_its_checkpoint_says(
     processor = AutoProcessor.from_pretrained(FOLDER)
     model = AutoModelForImageTextToText.from_pretrained(FOLDER, dtype=torch.float32).eval()
     text = PROMPT.render(ASKED[name], *size)[-1].content
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": text}]
+    content = [{"type": "image", "image": picture.copy()}, {"type": "text", "text": text}]
     inputs = processor.apply_chat_template(
         [{"role": "user", "content": content}],
         add_generation_prompt=True,

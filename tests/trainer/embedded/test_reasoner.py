@@ -44,7 +44,7 @@ def test_targets_stay_in_step_with_their_views(data: Path) -> None:
         height, width = view.picture.shape[:2]
         assert height % 28 == width % 28 == 0
         for target in view.targets:
-            assert target.box == tuple(map(float, box_of_mask(target.mask > 127).corners))
+            assert target.box == box_of_mask(target.mask > 127).corners
             x, y = (
                 min(max(int(v), 0), side - 1)
                 for v, side in zip(target.points[0], (width, height), strict=True)
@@ -63,12 +63,13 @@ def test_answers_can_be_read_and_name_no_diagnosis(data: Path) -> None:
         view = pictures.draw(draw)
         question, text = wording.draw(view, draw)
         assert question.strip()
-        try:
-            found = parse_answer(text, strict=True)
-        except AnswerError as error:
-            assert error.fault == AnswerFault.REFUSED.value
+        if '"refusal"' in text:
+            with pytest.raises(AnswerError) as error:
+                parse_answer(text, strict=True)
+            assert error.value.fault == AnswerFault.REFUSED.value
             refused += 1
             continue
+        found = parse_answer(text, strict=True)
         assert max(corners_iou(found.bbox, target.box) for target in view.targets) > 0.9
         assert found.trace.startswith("I take this to be about ")
     assert 4 <= refused <= 40
@@ -129,7 +130,7 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     picture = Pictures(opened(data), SIDE).plain(0).picture
-    content = [{"type": "image", "image": picture}, {"type": "text", "text": "Where is it?"}]
+    content = [{"type": "image", "image": picture.copy()}, {"type": "text", "text": "Where is it?"}]
     chat = [{"role": "user", "content": content}]
     inputs = processor.apply_chat_template(
         chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"

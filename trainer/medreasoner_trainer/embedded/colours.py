@@ -43,4 +43,5 @@ def _slope(rows: int, columns: int, draw: Generator) -> NDArray[np.float32]:
     """Brightness that rises across the picture."""
     down, across = draw.normal(0, 0.15, 2)
     plane = 1 + down * np.linspace(-1, 1, rows)[:, None] + across * np.linspace(-1, 1, columns)
-    return plane[..., None].astype(np.float32)
+    slope: NDArray[np.float32] = plane[..., None].astype(np.float32)
+    return slope

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,7 @@ def write_graph(
     Parameters
     ----------
     network : Module
-        In evaluation mode; called with the inputs in their order.
+        Put into evaluation mode; called with the inputs in their order.
     inputs : mapping of str to Tensor
         Examples by name.
     outputs : sequence of str
@@ -69,16 +70,19 @@ def write_graph(
         name: {axis: torch.export.Dim(label) for axis, label in free.get(name, {}).items()}
         for name in inputs
     }
-    program = torch.onnx.export(
-        network,
-        tuple(inputs.values()),
-        dynamo=True,
-        input_names=list(inputs),
-        output_names=list(outputs),
-        dynamic_shapes=tuple(axes.values()),
-        optimize=False,
-        verbose=False,
-    )
+    with warnings.catch_warnings():
+        # The exporter warns of what it does itself: old names of torch, axes that share a name.
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(
+            network.eval(),
+            tuple(inputs.values()),
+            dynamo=True,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=tuple(axes.values()),
+            optimize=False,
+            verbose=False,
+        )
     if program is None:
         raise ExportError(f"The network for {path} cannot be written as ONNX; report this.")
     model = program.model_proto

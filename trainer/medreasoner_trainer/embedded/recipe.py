@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import torch
 from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForConditionalGeneration
+from transformers.utils.logging import disable_progress_bar
 
 from medreasoner_trainer.data import DataSet, open_data
 from medreasoner_trainer.embedded.curves import draw_curves
@@ -102,7 +103,7 @@ def ship_segmenter(run: Path, weights: Path) -> None:
     make_folder(weights)
     write_weights(network.state_dict(), weights / _WEIGHTS, {"research": "non-commercial"})
     write_graph(
-        network.eval(),
+        network,
         {"planes": torch.zeros(2, CHANNELS, WINDOW, WINDOW)},
         ["logits"],
         {"planes": {0: "batch"}},
@@ -183,6 +184,7 @@ def ship_reasoner(checkpoint: Path, weights: Path) -> None:
     weights : Path
         Folder of the shipped weights.
     """
+    disable_progress_bar()
     folder = weights / "small-qwen"
     if folder.is_dir():
         shutil.rmtree(folder)

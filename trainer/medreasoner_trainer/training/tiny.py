@@ -97,8 +97,10 @@ def make_tiny(folder: Path, parameters: int = 3_000_000, layers: int = 4, seed: 
 
 def token_ids(tokenizer: Any) -> dict[str, int]:
     """Special tokens of a tokenizer with their numbers."""
-    ids = {name: tokenizer.convert_tokens_to_ids(name) for name in tokenizer.all_special_tokens}
-    return ids | tokenizer.get_added_vocab()
+    names: list[str] = tokenizer.all_special_tokens
+    ids: dict[str, int] = {name: tokenizer.convert_tokens_to_ids(name) for name in names}
+    ids.update(tokenizer.get_added_vocab())
+    return ids
 
 
 def small_processor(tokenizer: Any) -> Qwen2_5_VLProcessor:

@@ -118,7 +118,8 @@ class Coordinates:
         placed = (number >= 0) & (before != self.underscore)
         soft = -(self.target[number[placed]] * logs[placed][:, self.tokens]).sum(dim=1)
         total = exact[~placed].sum() + weight * soft.sum()
-        return total / (labels.numel() + (weight - 1) * placed.sum())
+        mean: Tensor = total / (labels.numel() + (weight - 1) * placed.sum())
+        return mean
 
 
 class Batches:

@@ -77,7 +77,8 @@ class Target:
         """Share of each cell of 7 x 7 pixels that the target covers."""
         rows, columns = (side // _CELLS for side in self.mask.shape)
         cells = self.mask.reshape(rows, _CELLS, columns, _CELLS).astype(np.float32)
-        return cells.mean(axis=(1, 3)) / 255
+        share: NDArray[np.float32] = cells.mean(axis=(1, 3)) / np.float32(255)
+        return share
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,8 @@ class Pictures:
                 continue
             points = [back @ (x + 0.5, y + 0.5, 1) for x, y in scale.pair(record.points)]
             first, second = ((float(x), float(y)) for x, y, _ in points)
-            box = tuple(map(float, box_of_mask(inside).corners))
-            targets.append(Target(record, box, (first, second), moved))
+            corners = box_of_mask(inside).corners
+            targets.append(Target(record, corners, (first, second), moved))
         picture = _moved(self._pictures[at], affine, Image.Resampling.BILINEAR)
         return View(np.asarray(picture), targets)
 

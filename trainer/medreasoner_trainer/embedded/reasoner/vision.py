@@ -46,7 +46,8 @@ class _Look(nn.Module):
     def forward(self, query: Tensor, tokens: Tensor, absent: Tensor) -> Tensor:
         seen, _ = self.look(self.norm(query), tokens, tokens, absent, need_weights=False)
         query = query + seen
-        return query + self.think(query)
+        thought: Tensor = query + self.think(query)
+        return thought
 
 
 class Finder(nn.Module):

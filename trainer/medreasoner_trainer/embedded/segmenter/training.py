@@ -80,7 +80,7 @@ class SegmenterTraining:
         self._source, self._recipe, self._out = source, recipe, out
         self._network = PromptUNet().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._averaged = AveragedModel(
-            self._network, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
+            self._network, multi_avg_fn=_average(recipe.average), use_buffers=True
         )
         self._optimiser = torch.optim.AdamW(
             self._network.parameters(), recipe.learning_rate, weight_decay=recipe.weight_decay
@@ -149,6 +149,10 @@ class SegmenterTraining:
                 for told, example, share in zip(given, examples, found, strict=True)
             ]
         return given
+
+
+def _average(decay: float) -> Any:
+    return get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
 
 
 def _planes(examples: list[Example], given: list[Given]) -> Tensor:
