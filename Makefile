@@ -6,8 +6,9 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .bench-gpu .eval-mini bench bench-embedded bench-gpu bench-segmenters bench-training clean demo \
-  eval-mini hardening lint manifest pytest robustness test test-gpu train-tiny types wheel
+.PHONY: .bench-gpu .eval-mini .train-embedded bench bench-embedded bench-gpu bench-segmenters \
+  bench-training clean demo eval-mini hardening lint manifest pytest robustness test test-gpu \
+  train-embedded train-tiny types wheel
 
 demo: .venv/.demo
 	$(BIN)/medreasoner demo
@@ -36,6 +37,7 @@ bench: .venv/.test
 	$(BIN)/python benchmarks/rewards.py
 	$(BIN)/python benchmarks/reasoners.py
 	$(BIN)/python benchmarks/uploading.py
+	$(BIN)/python benchmarks/speed.py
 
 # Needs a UMRG data set: MEDREASONER_SHARED names the folder that holds data/umrg_mini.
 bench-embedded: .venv/.test
@@ -78,6 +80,25 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train tables out/eval/prior out/eval/true-prompts | tee out/eval/tables.md
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts
+
+# The two models that ship, from the data to the weights in the package; TIERS=open narrows the
+# training data. Three hours on two cores.
+train-embedded: .venv/.test
+	@test -n "$(MEDREASONER_SHARED)" || \
+	  { echo "train-embedded is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini."; exit 0; }
+	@test -z "$(MEDREASONER_SHARED)" || $(MAKE) --no-print-directory .train-embedded
+
+EMBEDDED := out/embedded
+ALONE := OMP_NUM_THREADS=1
+TIERS := open,noncommercial,unstated
+SHIPPED := napari_medreasoner/engines/embedded/weights
+.train-embedded:
+	$(ALONE) $(BIN)/medreasoner-train embedded segmenter --data $(MINI) --tiers $(TIERS) \
+	  --out $(EMBEDDED)/unet & \
+	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) \
+	  --out $(EMBEDDED)/reasoner; wait
+	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet \
+	  --reasoner $(EMBEDDED)/reasoner/cold
 
 # A model of a million parameters learns to ground from nothing; curve.png in out/train-tiny.
 train-tiny: .venv/.test

@@ -97,7 +97,7 @@ def rewritten(block: str, space: Space, answers: Answers) -> Rewritten:
         return Rewritten(block, "")
     box = points = None
     if not isinstance(reading.bbox, AnswerError):
-        box = space.box_to_image(reading.bbox)
+        box = _visible(space.box_to_image(reading.bbox), space.image)
     if not isinstance(reading.points, AnswerError):
         first, second = reading.points
         points = space.point_to_image(first), space.point_to_image(second)
@@ -110,6 +110,26 @@ def rewritten(block: str, space: Space, answers: Answers) -> Rewritten:
         fields["points_1"], fields["points_2"] = map(_written, points)
     end = _END if block.endswith(_END) else ""
     return Rewritten(f"<answer>{json.dumps(fields)}{end}", note)
+
+
+def _visible(corners: Corners, image: tuple[int, int]) -> Corners:
+    """Corners that still enclose a pixel when rounded, where the model's box had an area at all.
+
+    A picture smaller than what the model was shown would lose its smallest boxes otherwise.
+    """
+    x1, y1, x2, y2 = corners
+    (left, right), (top, bottom) = (
+        _opened(low, high, side) for low, high, side in ((x1, x2, image[0]), (y1, y2, image[1]))
+    )
+    return left, top, right, bottom
+
+
+def _opened(low: float, high: float, side: int) -> tuple[float, float]:
+    inside = min(low, high) >= 0 and max(low, high) <= side
+    if low == high or round(low) != round(high) or not inside:
+        return low, high
+    start = min(int((low + high) / 2), side - 1)
+    return start, start + 1
 
 
 def _completed(

@@ -184,3 +184,22 @@ def test_a_block_keeps_what_else_the_model_wrote_in_it() -> None:
     block, note = rewritten('<answer>{"bbox": [2, 4, 6, 8], "label": "lung"}</answer>', HALF, "box")
     assert json.loads(block[len("<answer>") : -len("</answer>")])["label"] == "lung"
     assert note
+
+
+corners = st.tuples(*[st.integers(0, 223)] * 4).map(
+    lambda c: (min(c[0], c[2]), min(c[1], c[3]), max(c[0], c[2]) + 1, max(c[1], c[3]) + 1)
+)
+
+
+@given(corners, st.integers(1, 40), st.integers(1, 40))
+def test_a_box_on_a_larger_picture_encloses_a_pixel_of_a_small_one(
+    written: tuple[int, int, int, int], width: int, height: int
+) -> None:
+    """The model was shown 224 x 224 pixels of a picture that has only a few."""
+    space = space_of("resized pixels", (width, height), (224, 224))
+    text = f'<answer>{{"bbox": {list(written)}, "points_1": [1, 1], "points_2": [9, 9]}}</answer>'
+    block, _ = rewritten(text, space, "box and points")
+    box = parse_answer(block).on_image(width, height).box
+    assert box.area >= 1
+    for found, said, unit in zip(box.corners, written, (width, height) * 2, strict=True):
+        assert abs(found - said * unit / 224) <= 1
