@@ -97,33 +97,36 @@ def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new
     """Rows that share a picture, padded together, against the model called on each alone."""
     train = opened(data)
     batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
-    recipe = SupervisedRecipe(pictures=2, questions=2)
+    recipe = SupervisedRecipe(pictures=2, questions=2, readings=1)
     rows = batches.draw(recipe, np.random.default_rng(3))
+    assert [len(texts.ids) for texts in rows.texts] == [4, 2]
+    assert rows.texts[1].ids.shape[1] < rows.texts[0].ids.shape[1]
     model = new.model.eval()
+    patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
     with torch.no_grad():
         ours = logits_of(model, rows, frozen=True)
-        theirs = []
-        patches = torch.split(
-            rows.inputs["pixel_values"], rows.inputs["image_grid_thw"].prod(dim=1).tolist()
-        )
-        for place, number in enumerate(rows.picture.tolist()):
-            length = int(rows.inputs["attention_mask"][place].sum())
-            logits = model(
-                input_ids=rows.inputs["input_ids"][place : place + 1, :length],
-                mm_token_type_ids=rows.inputs["mm_token_type_ids"][place : place + 1, :length],
-                pixel_values=patches[number],
-                image_grid_thw=rows.inputs["image_grid_thw"][number : number + 1],
-            ).logits[0]
-            theirs.append(logits[rows.labels[place, :length] != -100])
-    assert torch.allclose(ours, torch.cat(theirs), atol=2e-4)
+        for texts, found in zip(rows.texts, ours, strict=True):
+            theirs = []
+            for place, number in enumerate(texts.picture.tolist()):
+                ids = texts.ids[place : place + 1, : int(texts.attended[place].sum())]
+                logits = model(
+                    input_ids=ids,
+                    mm_token_type_ids=(ids == model.config.image_token_id).int(),
+                    pixel_values=patches[number],
+                    image_grid_thw=rows.grids[number : number + 1],
+                ).logits[0]
+                theirs.append(logits[texts.labels[place, : ids.shape[1]] != -100])
+            assert torch.allclose(found, torch.cat(theirs), atol=2e-4)
 
 
 def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:
     """All stages, a few steps each; what is shipped says what its checkpoint says."""
     vision = VisionRecipe(steps=2, batch=2, warmup=1, absent=1)
     supervised = SupervisedRecipe(steps=3, pictures=2, questions=1, frozen=1, warmup=1)
-    train_reasoner(data, tmp_path, ["open"], vision, supervised, lambda _: None)
-    assert np.isfinite([line["loss"] for line in lines_of(tmp_path / "supervised/log.jsonl")]).all()
+    train_reasoner(data, tmp_path, ["open"], vision, [supervised, supervised], lambda _: None)
+    assert np.isfinite(
+        [line["loss"] for line in lines_of(tmp_path / "supervised-2/log.jsonl")]
+    ).all()
     assert (tmp_path / "curve.png").stat().st_size > 1000
     ship_reasoner(tmp_path / "cold", tmp_path / "weights")
     folder = tmp_path / "weights/small-qwen"

@@ -22,7 +22,6 @@ Data = Annotated[Path, typer.Option(help="Folder of the data set, with records.j
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 Tiers = Annotated[str, typer.Option(help="Licence tiers to train on, with commas between.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights and draws.")]
-Steps = Annotated[int | None, typer.Option(min=1, help="Instead of the recipe's.")]
 Weights = Annotated[Path, typer.Argument(help="Folder of the shipped weights.")]
 
 
@@ -39,15 +38,13 @@ def segmenter(
     out: Out,
     tiers: Tiers = _ALL,
     seed: Seed = 0,
-    steps: Steps = None,
 ) -> None:
     """Train the U-Net; a run that was broken off goes on."""
     chosen = _chosen(tiers)
     with train_extra("train"):
         from medreasoner_trainer.embedded.recipe import train_segmenter
         from medreasoner_trainer.embedded.segmenter.training import SegmenterRecipe
-    recipe = SegmenterRecipe(seed=seed)
-    train_segmenter(data, out, chosen, replace(recipe, steps=steps or recipe.steps), typer.echo)
+    train_segmenter(data, out, chosen, SegmenterRecipe(seed=seed), typer.echo)
 
 
 @embedded_app.command()
@@ -56,24 +53,15 @@ def reasoner(
     out: Out,
     tiers: Tiers = _ALL,
     seed: Seed = 0,
-    vision_steps: Steps = None,
-    steps: Steps = None,
 ) -> None:
     """Train the small Qwen's eyes, then its language; GRPO may follow."""
     chosen = _chosen(tiers)
     with train_extra("train"):
-        from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe
+        from medreasoner_trainer.embedded.reasoner.supervised import STAGES
         from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
         from medreasoner_trainer.embedded.recipe import train_reasoner
-    vision, supervised = VisionRecipe(seed=seed), SupervisedRecipe(seed=seed)
-    train_reasoner(
-        data,
-        out,
-        chosen,
-        replace(vision, steps=vision_steps or vision.steps),
-        replace(supervised, steps=steps or supervised.steps),
-        typer.echo,
-    )
+    stages = [replace(stage, seed=stage.seed + seed) for stage in STAGES]
+    train_reasoner(data, out, chosen, VisionRecipe(seed=seed), stages, typer.echo)
 
 
 @embedded_app.command()

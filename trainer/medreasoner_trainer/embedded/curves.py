@@ -8,7 +8,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-__all__ = ["draw_curves"]
+__all__ = ["Curve", "draw_curves"]
 
 Curve = tuple[str, Path, tuple[str, ...]]
 """Title, log of a `Loop`, and the names of what is drawn."""

@@ -13,7 +13,7 @@ from transformers import AutoProcessor, GenerationConfig, Qwen2_5_VLForCondition
 from transformers.utils.logging import disable_progress_bar
 
 from medreasoner_trainer.data import DataSet, open_data
-from medreasoner_trainer.embedded.curves import draw_curves
+from medreasoner_trainer.embedded.curves import Curve, draw_curves
 from medreasoner_trainer.embedded.graphs import write_graph, write_weights
 from medreasoner_trainer.embedded.loop import LOG
 from medreasoner_trainer.embedded.reasoner.exporting import write_graphs
@@ -116,7 +116,7 @@ def train_reasoner(
     out: Path,
     tiers: Sequence[str],
     vision: VisionRecipe,
-    supervised: SupervisedRecipe,
+    stages: Sequence[SupervisedRecipe],
     report: Report,
 ) -> None:
     """Train vision tower, then language, and write a checkpoint that GRPO can start from.
@@ -129,8 +129,10 @@ def train_reasoner(
         Folder; `cold` in it is the checkpoint, in transformers' layout.
     tiers : sequence of str
         Licence tiers that are trained on.
-    vision, supervised
-        How.
+    vision : VisionRecipe
+        How the tower is trained.
+    stages : sequence of SupervisedRecipe
+        How the whole model is, one after the other.
     report : callable
         Is told how it goes.
 
@@ -141,24 +143,21 @@ def train_reasoner(
     """
     train, validation = (_told(_split(data, split, tiers)) for split in ("train", "val"))
     pictures = Pictures(train, SIDE)
-    model, processor = new_model(supervised.seed)
+    model, processor = new_model(vision.seed)
     tower = out / "vision" / TOWER
     if not tower.is_file():
         seen = Pictures(validation, SIDE)
         VisionTraining(model.model.visual, pictures, seen, vision, tower.parent).run(report)
     model.model.visual.load_state_dict(torch.load(tower, weights_only=True))
     batches = Batches(processor, PROMPT, pictures, Wording(train.records))
-    coordinates = Coordinates(processor.tokenizer, supervised.spread)
-    folder = out / "supervised"
-    SupervisedTraining(model, batches, coordinates, supervised, folder).run(report)
+    curves: list[Curve] = [("vision tower", tower.parent / LOG, ("iou", "validation_iou"))]
+    for number, stage in enumerate(stages, start=1):
+        folder = out / f"supervised-{number}"
+        coordinates = Coordinates(processor.tokenizer, stage.spread)
+        SupervisedTraining(model, batches, coordinates, stage, folder).run(report)
+        curves.append((f"supervised {number}", folder / LOG, ("loss",)))
     save_checkpoint(model, processor, out / "cold")
-    draw_curves(
-        [
-            ("vision tower", tower.parent / LOG, ("iou", "validation_iou")),
-            ("supervised", folder / LOG, ("loss",)),
-        ],
-        out / "curve.png",
-    )
+    draw_curves(curves, out / "curve.png")
 
 
 def save_checkpoint(model: Any, processor: Any, folder: Path) -> None:

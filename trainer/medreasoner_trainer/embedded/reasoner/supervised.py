@@ -23,11 +23,12 @@ from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
 from medreasoner_trainer.embedded.reasoner.views import Pictures, View
 from medreasoner_trainer.embedded.reasoner.vision import make_fast
 from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording
+from medreasoner_trainer.training.tokens import END_OF_TURN
 from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.engines.embedded.patches import patches_of
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
-__all__ = ["MODEL", "Batches", "Coordinates", "SupervisedRecipe", "SupervisedTraining"]
+__all__ = ["MODEL", "STAGES", "Batches", "Coordinates", "SupervisedRecipe", "SupervisedTraining"]
 
 MODEL: Final = "model.pt"
 
@@ -43,6 +44,11 @@ class SupervisedRecipe:
     ----------
     steps, pictures, questions : int
         Updates, pictures of each, and questions about each picture.
+    readings : int
+        Further questions about each picture, of whose answers only the first sentence is learned,
+        which says how the question was read.
+    unclear : float
+        Share of questions that lose some of their words.
     frozen : int
         First steps, in which the vision tower keeps its weights.
     learning_rate, vision_rate, weight_decay, warmup
@@ -55,12 +61,14 @@ class SupervisedRecipe:
         Of draws.
     """
 
-    steps: int = 1000
-    pictures: int = 12
+    steps: int = 1300
+    pictures: int = 8
     questions: int = 2
+    readings: int = 0
+    unclear: float = 0.0
     frozen: int = 400
     learning_rate: float = 1e-3
-    vision_rate: float = 2e-4
+    vision_rate: float = 3e-4
     weight_decay: float = 0.02
     warmup: int = 50
     spread: float = 2.0
@@ -68,13 +76,42 @@ class SupervisedRecipe:
     seed: int = 0
 
 
+STAGES: Final = (
+    SupervisedRecipe(),
+    SupervisedRecipe(
+        steps=750, readings=3, unclear=0.6, frozen=750, learning_rate=8e-4, warmup=30, seed=1
+    ),
+)
+"""What the shipped model learned in: one after the other."""
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Questions with their answers, padded on the right to one length.
+
+    Attributes
+    ----------
+    ids, attended : Tensor of int, shape (text, token)
+        Tokens, and 1 where there is one.
+    labels : Tensor of int, shape (text, token)
+        The token that follows, where it is to be learned.
+    picture : Tensor of int, shape (text,)
+        Which picture each is about.
+    """
+
+    ids: Tensor
+    attended: Tensor
+    labels: Tensor
+    picture: Tensor
+
+
 @dataclass(frozen=True)
 class Rows:
-    """A batch as the model takes it, padded on the right; `labels` are shifted already."""
+    """Pictures, cut into patches, and texts about them in groups of like length."""
 
-    inputs: dict[str, Tensor]
-    picture: Tensor
-    labels: Tensor
+    patches: Tensor
+    grids: Tensor
+    texts: list[Texts]
 
 
 class Coordinates:
@@ -142,29 +179,40 @@ class Batches:
     ) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
-        self._pad = self._tokenizer.convert_tokens_to_ids("<|image_pad|>")
         self._template = template
         self._pictures = pictures
         self._wording = wording
 
     def draw(self, recipe: SupervisedRecipe, draw: Generator) -> Rows:
-        """One batch."""
+        """One batch: whole answers, and readings apart as these are short."""
         views = [self._pictures.draw(draw) for _ in range(recipe.pictures)]
-        asked = [
-            (number, self._wording.draw(view, draw))
-            for number, view in enumerate(views)
-            for _ in range(recipe.questions)
-        ]
-        return self.rows(views, asked)
+        whole, readings = [], []
+        for number, view in enumerate(views):
+            for place in range(recipe.questions + recipe.readings):
+                question, answer = self._wording.draw(view, draw, recipe.unclear)
+                if place < recipe.questions:
+                    whole.append((number, (question, answer + END_OF_TURN)))
+                else:
+                    readings.append((number, (question, _first_sentence(answer))))
+        return self.rows(views, [group for group in (whole, readings) if group])
 
-    def rows(self, views: list[View], asked: list[tuple[int, Asked]]) -> Rows:
-        """Questions about views with their answers; the number says about which view."""
+    def rows(self, views: list[View], asked: list[list[tuple[int, Asked]]]) -> Rows:
+        """Groups of questions about views with their answers; the number says which view."""
         cut = [patches_of(view.picture) for view in views]
+        return Rows(
+            torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
+            torch.tensor([[1, *grid] for _, grid in cut]),
+            [self._texts(group, views, [len(patches) for patches, _ in cut]) for group in asked],
+        )
+
+    def _texts(
+        self, asked: list[tuple[int, Asked]], views: list[View], patches: list[int]
+    ) -> Texts:
         sequences, labels = [], []
         for number, (question, answer) in asked:
             height, width = views[number].picture.shape[:2]
-            prompt = self.prompt(question, width, height, len(cut[number][0]) // _PER_TOKEN)
-            told = self._tokenizer(answer + "<|im_end|>", add_special_tokens=False)["input_ids"]
+            prompt = self.prompt(question, width, height, patches[number] // _PER_TOKEN)
+            told = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
             whole = torch.tensor(prompt + told)
             label = torch.full_like(whole, _IGNORED)
             label[len(prompt) - 1 : -1] = whole[len(prompt) :]
@@ -173,15 +221,12 @@ class Batches:
         filler = self._tokenizer.pad_token_id
         ids = pad_sequence(sequences, batch_first=True, padding_value=filler)
         lengths = torch.tensor([len(sequence) for sequence in sequences])
-        inputs = {
-            "input_ids": ids,
-            "attention_mask": (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
-            "mm_token_type_ids": (ids == self._pad).int(),
-            "pixel_values": torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
-            "image_grid_thw": torch.tensor([[1, *grid] for _, grid in cut]),
-        }
-        picture = torch.tensor([number for number, _ in asked])
-        return Rows(inputs, picture, pad_sequence(labels, batch_first=True, padding_value=_IGNORED))
+        return Texts(
+            ids,
+            (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
+            pad_sequence(labels, batch_first=True, padding_value=_IGNORED),
+            torch.tensor([number for number, _ in asked]),
+        )
 
     def prompt(self, question: str, width: int, height: int, tokens: int) -> list[int]:
         """Tokens of the prompt with its picture."""
@@ -201,30 +246,39 @@ class Batches:
         return ids
 
 
-def logits_of(model: Any, rows: Rows, *, frozen: bool) -> Tensor:
-    """Logits of the labelled tokens; each picture is looked at once, whoever asks about it."""
-    inner, inputs = model.model, rows.inputs
+def _first_sentence(text: str) -> str:
+    return text[: text.index(".") + 1]
+
+
+def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
+    """Logits of the labelled tokens of each group of texts.
+
+    Each picture is looked at once, whoever asks about it.
+    """
     with torch.set_grad_enabled(not frozen):
-        seen = inner.visual(inputs["pixel_values"], grid_thw=inputs["image_grid_thw"])
-    grids = inputs["image_grid_thw"]
-    parts = torch.split(seen.pooler_output, (grids.prod(dim=1) // _PER_TOKEN).tolist())
-    ids = inputs["input_ids"]
-    embedded = inner.get_input_embeddings()(ids)
-    image = torch.cat([parts[number] for number in rows.picture.tolist()])
-    embedded = embedded.masked_scatter(inputs["mm_token_type_ids"][..., None] > 0, image)
+        seen = model.model.visual(rows.patches, grid_thw=rows.grids).pooler_output
+    parts = torch.split(seen, (rows.grids.prod(dim=1) // _PER_TOKEN).tolist())
+    return [_logits(model, texts, parts, rows.grids) for texts in rows.texts]
+
+
+def _logits(model: Any, texts: Texts, parts: tuple[Tensor, ...], grids: Tensor) -> Tensor:
+    inner = model.model
+    shown = texts.ids == inner.config.image_token_id
+    image = torch.cat([parts[number] for number in texts.picture.tolist()])
+    embedded = inner.get_input_embeddings()(texts.ids).masked_scatter(shown[..., None], image)
     positions, _ = inner.get_rope_index(
-        ids,
-        mm_token_type_ids=inputs["mm_token_type_ids"],
-        image_grid_thw=grids[rows.picture],
-        attention_mask=inputs["attention_mask"],
+        texts.ids,
+        mm_token_type_ids=shown.int(),
+        image_grid_thw=grids[texts.picture],
+        attention_mask=texts.attended,
     )
     hidden = inner.language_model(
         inputs_embeds=embedded,
-        attention_mask=inputs["attention_mask"],
+        attention_mask=texts.attended,
         position_ids=positions,
         use_cache=False,
     ).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[rows.labels != _IGNORED])
+    logits: Tensor = model.lm_head(hidden[texts.labels != _IGNORED])
     return logits
 
 
@@ -276,10 +330,11 @@ class SupervisedTraining:
     def _step(self, step: int) -> dict[str, float]:
         recipe = self._recipe
         rows = self._batches.draw(recipe, np.random.default_rng((recipe.seed, step)))
-        kept = rows.labels != _IGNORED
         logits = logits_of(self._model, rows, frozen=step < recipe.frozen)
+        labels = [texts.labels[texts.labels != _IGNORED] for texts in rows.texts]
+        before = [texts.ids[texts.labels != _IGNORED] for texts in rows.texts]
         loss = self._coordinates.loss(
-            logits, rows.labels[kept], rows.inputs["input_ids"][kept], recipe.coordinate_weight
+            *(torch.cat(parts) for parts in (logits, labels, before)), recipe.coordinate_weight
         )
         optimise(self._model, loss, self._optimiser, self._schedule)
         return {"loss": loss.item()}

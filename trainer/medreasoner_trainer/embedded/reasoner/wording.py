@@ -25,6 +25,9 @@ _FROM_BANK: Final = 0.45
 _ORDERS: Final = (("opening", "size"), ("opening", "shape"), ("opening", "brightness"))
 """Short traces: each word costs a small model time to learn and the user time to wait."""
 
+_MOST_LOST: Final = 0.6
+"""Share of the words that an unclear question may lose."""
+
 _UNANSWERABLE: Final = 0.07
 _ABSENT: Final = 0.07
 
@@ -75,8 +78,19 @@ class Wording:
             self._shown[record.modality].add(record.category)
         self._known = sorted({record.category for record in records})
 
-    def draw(self, view: View, draw: Generator) -> Asked:
-        """Ask something of a view: mostly for one of its targets."""
+    def draw(self, view: View, draw: Generator, unclear: float = 0.0) -> Asked:
+        """Ask something of a view: mostly for one of its targets.
+
+        Parameters
+        ----------
+        view : View
+            What is shown.
+        draw : Generator
+            Of random numbers.
+        unclear : float
+            Share of questions for a target that lose some of their words, so that what is shown
+            has to decide. Those for what is not shown keep theirs: refusing takes a clear question.
+        """
         chance = draw.random()
         if chance < _UNANSWERABLE:
             return ask_nothing(draw, self._known), _NOTHING
@@ -85,7 +99,10 @@ class Wording:
             others = sorted(set(self._known) - self._shown[target.record.modality])
             category = others[int(draw.integers(len(others)))]
             return self._question(category, draw), absent_answer(category)
-        return self._question(target.record.category, draw), _answer(target, view, draw)
+        question = self._question(target.record.category, draw)
+        if draw.random() < unclear:
+            question = _thinned(question, draw)
+        return question, _answer(target, view, draw)
 
     def _question(self, category: str, draw: Generator) -> str:
         bank = load_bank().get(category)
@@ -93,6 +110,14 @@ class Wording:
             questions = bank.for_split("train")
             return questions[int(draw.integers(len(questions)))]
         return ask_about(category, draw)
+
+
+def _thinned(question: str, draw: Generator) -> str:
+    """The question without some of its words."""
+    words = question.split()
+    kept = draw.random(len(words)) > draw.uniform(0, _MOST_LOST)
+    kept[int(draw.integers(len(words)))] = True
+    return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
 
 
 def _answer(target: Target, view: View, draw: Generator) -> str:
