@@ -70,7 +70,8 @@ def open_graph(path: Path, weights: Weights) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(
             path.read_bytes(), options, providers=["CPUExecutionProvider"]
         )
-    except (OSError, RuntimeError) as error:
+    # The runtime's own errors have no base but Exception.
+    except Exception as error:
         raise WeightsError(
             f"The network {path} does not fit its weights ({type(error).__name__}); install "
             "napari-medreasoner again."

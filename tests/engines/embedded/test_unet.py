@@ -23,7 +23,7 @@ Pixels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 
 FLAT = ("fundus-optic-disc", "histology-gland", "ct-liver")
-KNOWN = {"fundus-optic-disc": 0.9, "histology-gland": 0.9, "ct-liver": 0.85}
+KNOWN = {"fundus-optic-disc": 0.983, "histology-gland": 0.937, "ct-liver": 0.959}
 
 
 def sample(name: str) -> tuple[Pixels, Mask]:
