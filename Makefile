@@ -74,9 +74,10 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 # From the start: a finished run would be gone on with, and show what the code was.
 .eval-mini:
 	rm -rf out/eval
-	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/prior
+	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/prior \
+	  --crm prior --asm classical
 	$(BIN)/medreasoner-train eval --data $(MINI) --split test --out out/eval/true-prompts \
-	  --crm true-prompts
+	  --crm true-prompts --asm classical
 	$(BIN)/medreasoner-train tables out/eval/prior out/eval/true-prompts | tee out/eval/tables.md
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts

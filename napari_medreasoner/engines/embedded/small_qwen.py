@@ -2,7 +2,7 @@
 
 It has read a few thousand questions about some forty structures and nothing else, so that it
 knows no medicine beyond them. What it writes is what it was trained to write: its trace can be
-wrong, and it makes no diagnosis. What it is worth stands in `weights/small-qwen/card.md`.
+wrong, and it makes no diagnosis. What it is worth stands in `weights/small-qwen.md`.
 """
 
 from __future__ import annotations

@@ -26,6 +26,7 @@ from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.core.masks import box_of_mask
 from napari_medreasoner.engines.embedded.graphs import open_graph, read_weights
 from napari_medreasoner.engines.embedded.window import CHANNELS, SIDE
+from napari_medreasoner.engines.models.weights import read_tensors
 from tests.trainer.embedded.sets import opened
 from tests.trainer.training.runs import lines_of
 
@@ -100,9 +101,7 @@ def test_a_run_that_was_broken_off_ends_as_one_that_was_not(data: Path, tmp_path
         SegmenterTraining(source, SMALL, tmp_path / "broken").run(broken_off)
     SegmenterTraining(source, SMALL, tmp_path / "broken").run(lambda _: None)
     SegmenterTraining(source, SMALL, tmp_path / "whole").run(lambda _: None)
-    broken, whole = (
-        torch.load(tmp_path / name / NETWORK, weights_only=True) for name in ("broken", "whole")
-    )
+    broken, whole = (read_tensors(tmp_path / name / NETWORK) for name in ("broken", "whole"))
     assert all(torch.equal(broken[name], whole[name]) for name in whole)
     assert [line["step"] for line in lines_of(tmp_path / "broken/log.jsonl")] == [2, 4]
 

@@ -38,6 +38,7 @@ from napari_medreasoner.core.errors import ReadError
 from napari_medreasoner.engines.embedded.small_qwen import PROMPT, SIDE
 from napari_medreasoner.engines.embedded.window import CHANNELS
 from napari_medreasoner.engines.embedded.window import SIDE as WINDOW
+from napari_medreasoner.engines.models.weights import read_tensors
 from napari_medreasoner.imaging.writers.atomic import make_folder, write_text
 
 __all__ = ["ship_reasoner", "ship_segmenter", "train_reasoner", "train_segmenter", "write_sums"]
@@ -99,7 +100,7 @@ def train_segmenter(
 def ship_segmenter(run: Path, weights: Path) -> None:
     """Write a trained U-Net as the `unet` engine reads it."""
     network = PromptUNet()
-    network.load_state_dict(torch.load(run / NETWORK, weights_only=True))
+    network.load_state_dict(read_tensors(run / NETWORK))
     make_folder(weights)
     write_weights(network.state_dict(), weights / _WEIGHTS, {"research": "non-commercial"})
     write_graph(
@@ -148,7 +149,7 @@ def train_reasoner(
     if not tower.is_file():
         seen = Pictures(validation, SIDE)
         VisionTraining(model.model.visual, pictures, seen, vision, tower.parent).run(report)
-    model.model.visual.load_state_dict(torch.load(tower, weights_only=True))
+    model.model.visual.load_state_dict(read_tensors(tower))
     batches = Batches(processor, PROMPT, pictures, Wording(train.records))
     curves: list[Curve] = [("vision tower", tower.parent / LOG, ("iou", "validation_iou"))]
     for number, stage in enumerate(stages, start=1):

@@ -19,6 +19,7 @@ from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
 from medreasoner_trainer.embedded.segmenter.examples import Example, Source
 from medreasoner_trainer.embedded.segmenter.network import PromptUNet
 from medreasoner_trainer.embedded.segmenter.simulation import Given, click, given_at_random
+from napari_medreasoner.engines.models.weights import read_tensors
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
 __all__ = ["NETWORK", "SegmenterRecipe", "SegmenterTraining"]
@@ -107,7 +108,7 @@ class SegmenterTraining:
         state = self._out / _STATE
         if not state.is_file():
             return 0
-        kept = torch.load(state, weights_only=True)
+        kept = read_tensors(state)
         for name, part in self._parts.items():
             part.load_state_dict(kept[name])
         return int(kept["step"])
