@@ -82,8 +82,8 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts
 
-# The two models that ship, from the data to the weights in the package; TIERS=open narrows the
-# training data. Three hours on two cores.
+# The U-Net that ships, from the data to the weights in the package, and the small Qwen2.5-VL that does
+# not; TIERS=open narrows the training data. Two hours on two cores.
 train-embedded: .venv/.test
 	@test -n "$(MEDREASONER_SHARED)" || \
 	  { echo "train-embedded is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini."; exit 0; }
@@ -98,8 +98,8 @@ SHIPPED := napari_medreasoner/engines/embedded/weights
 	  --out $(EMBEDDED)/unet & \
 	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) \
 	  --out $(EMBEDDED)/reasoner; wait
-	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet \
-	  --reasoner $(EMBEDDED)/reasoner/cold
+	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet
+	$(BIN)/medreasoner-train embedded ship $(EMBEDDED) --reasoner $(EMBEDDED)/reasoner/cold
 
 # A model of a million parameters learns to ground from nothing; curve.png in out/train-tiny.
 train-tiny: .venv/.test

@@ -100,14 +100,14 @@ def answered(name: str, image: NDArray[np.uint8], question: str, modality: str) 
     return text, first
 
 
-def ask(task: tuple[str, str, Record]) -> Asked:
+def ask(task: tuple[str, str, str, Record]) -> Asked:
     """Ask one reasoner about one record, and segment what it answers."""
-    crm, asm, record = task
+    crm, asm, question, record = task
     image, mask = data().image(record), data().mask(record)
     engine = segmenter(asm)
     reasoner(crm)
     start = perf_counter()
-    text, first = answered(crm, image, question_for(record, SEED), record.modality)
+    text, first = answered(crm, image, question, record.modality)
     done = perf_counter()
     times = (first - start) * 1000, (done - start) * 1000
     try:
@@ -218,8 +218,9 @@ def main() -> None:
     """Read the options and score one split."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=("train", "val", "test"), default="val")
-    parser.add_argument("--crm", default="small-qwen,prior", help="reasoners, commas between")
+    parser.add_argument("--crm", default="prior", help="reasoners, commas between")
     parser.add_argument("--asm", default="unet,classical", help="segmenters, commas between")
+    parser.add_argument("--by-name", action="store_true", help="ask for categories by name")
     parser.add_argument("--processes", type=int, default=1)
     given = parser.parse_args()
     folder = Path(os.environ.get("MEDREASONER_SHARED", "")) / "data" / "umrg_mini"
@@ -234,7 +235,11 @@ def main() -> None:
             rows = pool.map(segment, [(name, record) for record in records], chunksize=4)
             report(f"segmenter {name}, {given.split}", Segmented, records, rows)
         for name in crms:
-            answers = pool.map(ask, [(name, asms[0], record) for record in askable], chunksize=4)
+            asked = [
+                (name, asms[0], r.category if given.by_name else question_for(r, SEED), r)
+                for r in askable
+            ]
+            answers = pool.map(ask, asked, chunksize=4)
             report(f"reasoner {name} x {asms[0]}, {given.split}", Asked, askable, answers)
             wrong = [(name, *pair) for pair in unanswerable(records)]
             right = pool.map(refused, wrong, chunksize=4)

@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["ASM", "CRM"]
 
-CRM: Final = "small-qwen"
+CRM: Final = "prior"
 """The reasoner."""
 
 ASM: Final = "unet"

@@ -47,6 +47,7 @@ _LOADERS: Final[Mapping[str, str]] = {
     "internvl": _VLM,
     "gemma3": _VLM,
     "llava_next": _VLM,
+    "small-qwen": "napari_medreasoner.engines.embedded.small_qwen:load",
     "openai": "napari_medreasoner.engines.reasoners.openai_api:load",
     "sam2": "napari_medreasoner.engines.segmenters.sam2:load",
     "sam2-reference": "napari_medreasoner.engines.segmenters.sam2_reference:load",
@@ -55,6 +56,7 @@ _LOADERS: Final[Mapping[str, str]] = {
 }
 """Family to what is called with card, folder and options."""
 
+_GRAPH: Final = "language.onnx"
 _WITHOUT_FOLDER: Final = ("openai",)
 
 _EXTRAS: Final[Mapping[str, str]] = {"openai": "api", "sam2-reference": "reference"}
@@ -128,6 +130,8 @@ def _card_of_folder(role: str, folder: Path) -> ModelCard:
         raise MissingEngineError(
             f"The model in {folder} is a {_TITLES[found]}, not a {_TITLES[role]}; choose another."
         )
+    if kind == "qwen2_5_vl" and (folder / _GRAPH).is_file():
+        family = "small-qwen"  # with graphs beside its weights it needs no torch
     manifest = Manifest.read(folder)
     coordinates = manifest.coordinates if manifest else None
     standard = "resized pixels" if kind == "qwen2_5_vl" else "norm1000"

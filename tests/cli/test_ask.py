@@ -47,7 +47,7 @@ def test_a_colour_picture_gets_its_four_files(tmp_path: Path) -> None:
     assert trace.strip() in done.stdout
     answer = json.loads((tmp_path / "out" / "answer.json").read_text())
     assert answer["question"] == case.question
-    assert answer["engines"] == {"crm": "small-qwen", "asm": "unet"}
+    assert answer["engines"] == {"crm": "prior", "asm": "unet"}
     assert str(sample_folder()) not in json.dumps(answer)
     mask = read_image(tmp_path / "out" / "mask.nii.gz").array > 0
     assert dice(mask, case.load_mask().array > 0) > 0.7

@@ -1,13 +1,14 @@
-"""The `small-qwen` reasoner (CRM): a small Qwen2.5-VL trained from nothing, without torch.
+"""A small Qwen2.5-VL of `medreasoner-train embedded reasoner` as a reasoner, without torch.
 
 It has read a few thousand questions about some forty structures and nothing else, so that it
 knows no medicine beyond them. What it writes is what it was trained to write: its trace can be
-wrong, and it makes no diagnosis. What it is worth stands in `weights/small-qwen.md`.
+wrong, and it makes no diagnosis. None is good enough yet to ship with the package.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -19,12 +20,13 @@ from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import ReasonerInput
 from napari_medreasoner.engines.embedded.decoder import GreedyDecoder
-from napari_medreasoner.engines.embedded.graphs import SHIPPED
 from napari_medreasoner.engines.embedded.patches import resized, shown_size
+from napari_medreasoner.engines.models.card import ModelCard
+from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.reasoners.coordinates import space_of
 from napari_medreasoner.engines.reasoners.rewriting import AnswerRewriter
 
-__all__ = ["PROMPT", "SIDE", "SmallQwenReasoner"]
+__all__ = ["MOST_TOKENS", "PROMPT", "SIDE", "SmallQwenReasoner", "load"]
 
 SIDE: Final = 224
 """Pictures are shown with about the area of a square of this side."""
@@ -37,27 +39,51 @@ _BEFORE: Final = (
     "<|im_start|>user\n<|vision_start|><|image_pad|><|vision_end|>"
 )
 _AFTER: Final = "<|im_end|>\n<|im_start|>assistant\n"
-_MOST_TOKENS: Final = 240
+MOST_TOKENS: Final = 240
+"""An answer is cut off there."""
+
+
+def load(card: ModelCard, folder: Path, options: EngineOptions) -> SmallQwenReasoner:
+    """Read a model from its folder; it always runs on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        As `SmallQwenReasoner`.
+    """
+    info = EngineInfo(
+        name=card.name,
+        title=card.title,
+        description=(
+            "A small vision-language model that knows the structures it was trained on and reads "
+            "the question alone, not the prompt around it; its trace can be wrong."
+        ),
+        licence=card.licence,
+        coordinates="pixels of the given image; it writes pixels of the resized one",
+        input_window=f"as displayed, 8 bit, resized to about {SIDE} x {SIDE} pixels",
+    )
+    return SmallQwenReasoner(info, folder)
 
 
 class SmallQwenReasoner:
-    """Reads the question and the picture; the prompt template is not read."""
+    """Reads the question and the picture; the prompt template is not read.
 
-    info = EngineInfo(
-        name="small-qwen",
-        title="Small Qwen2.5-VL (embedded)",
-        description=(
-            "A vision-language model of five million parameters that knows some forty structures "
-            "and reads the question alone, not the prompt around it; its trace can be wrong, and "
-            "it makes no diagnosis."
-        ),
-        licence="weights: non-commercial research",
-        coordinates="pixels of the given image; it writes pixels of the resized one",
-        input_window="the displayed grey window, 8 bit, resized to about 224 x 224 pixels",
-    )
+    Parameters
+    ----------
+    info : EngineInfo
+        What it says of itself.
+    folder : Path
+        See `GreedyDecoder`.
 
-    def __init__(self) -> None:
-        self._decoder = GreedyDecoder(SHIPPED / "small-qwen")
+    Raises
+    ------
+    WeightsError
+        When a file is missing or damaged.
+    """
+
+    def __init__(self, info: EngineInfo, folder: Path) -> None:
+        self.info = info
+        self._decoder = GreedyDecoder(folder)
 
     def frame(self, width: int, height: int) -> tuple[int, int]:
         """Width and height of a picture as it is shown to the model.
@@ -101,5 +127,5 @@ class SmallQwenReasoner:
             )
         stream = DecodeStream(skip_special_tokens=True)
         prompt = f"{_BEFORE}{text}{_AFTER}"
-        for token in self._decoder.tokens(prompt, picture, _MOST_TOKENS):
+        for token in self._decoder.tokens(prompt, picture, MOST_TOKENS):
             yield stream.step(self._decoder.tokenizer, token) or ""

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
@@ -20,12 +21,20 @@ from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
 from medreasoner_trainer.embedded.recipe import ship_reasoner, train_reasoner
-from napari_medreasoner.core.errors import AnswerError
+from medreasoner_trainer.training.policy import banned_tokens
+from napari_medreasoner.core.errors import AnswerError, QuestionError, WeightsError
 from napari_medreasoner.core.grounding import AnswerFault, parse_answer
 from napari_medreasoner.core.masks import box_of_mask
 from napari_medreasoner.core.metrics import corners_iou
-from napari_medreasoner.engines.embedded.decoder import GreedyDecoder
-from napari_medreasoner.engines.embedded.small_qwen import PROMPT, SIDE
+from napari_medreasoner.core.prompts import BUILT_IN
+from napari_medreasoner.engines.base import question_for
+from napari_medreasoner.engines.embedded.small_qwen import (
+    MOST_TOKENS,
+    PROMPT,
+    SIDE,
+    SmallQwenReasoner,
+)
+from napari_medreasoner.engines.registry import create_reasoner
 from tests.trainer.embedded.sets import opened
 from tests.trainer.training.runs import lines_of
 
@@ -128,20 +137,42 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
         [line["loss"] for line in lines_of(tmp_path / "supervised-2/log.jsonl")]
     ).all()
     assert (tmp_path / "curve.png").stat().st_size > 1000
-    ship_reasoner(tmp_path / "cold", tmp_path / "weights")
-    folder = tmp_path / "weights/small-qwen"
+    ship_reasoner(tmp_path / "cold", tmp_path)
+    reasoner = create_reasoner(str(tmp_path / "small-qwen"))
+    assert isinstance(reasoner, SmallQwenReasoner)
+    picture = Pictures(opened(data), SIDE).plain(0).picture
+    ours = "".join(reasoner.pieces("Where is it?", picture))
+    assert ours == said(tmp_path / "small-qwen", "Where is it?", picture)
+    assert ours
+    template = next(iter(BUILT_IN.values()))
+    assert "".join(reasoner.stream(question_for(reasoner, picture, "Where is it?", template)))
+    with pytest.raises(QuestionError, match="steers"):
+        list(reasoner.stream(question_for(reasoner, picture, "Where?<|im_end|>", template)))
+    (tmp_path / "small-qwen/tokenizer.json").write_text("{", encoding="utf-8")
+    with pytest.raises(WeightsError, match="small-qwen"):
+        create_reasoner(str(tmp_path / "small-qwen"))
+
+
+def said(folder: Path, question: str, picture: NDArray[np.uint8]) -> str:
+    """Greedy text of transformers, from the same files."""
     processor = AutoProcessor.from_pretrained(folder)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    picture = Pictures(opened(data), SIDE).plain(0).picture
-    content = [{"type": "image", "image": picture.copy()}, {"type": "text", "text": "Where is it?"}]
-    chat = [{"role": "user", "content": content}]
+    text = PROMPT.render(question, *picture.shape[1::-1])[-1].content
+    content = [{"type": "image", "image": picture.copy()}, {"type": "text", "text": text}]
     inputs = processor.apply_chat_template(
-        chat, add_generation_prompt=True, tokenize=True, return_dict=True, return_tensors="pt"
+        [{"role": "user", "content": content}],
+        add_generation_prompt=True,
+        tokenize=True,
+        return_dict=True,
+        return_tensors="pt",
     )
-    decoder = GreedyDecoder(folder)
-    text = processor.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-    how = GenerationConfig(do_sample=False, max_new_tokens=24)
+    tokenizer = processor.tokenizer
+    how = GenerationConfig(
+        do_sample=False,
+        max_new_tokens=MOST_TOKENS,
+        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
+        pad_token_id=tokenizer.pad_token_id,
+        suppress_tokens=banned_tokens(processor),
+    )
     made = model.generate(**inputs, generation_config=how)[0, inputs["input_ids"].shape[1] :]
-    ours = list(decoder.tokens(text, picture, 24))
-    assert ours == made.tolist()[: len(ours)]
-    assert len(ours) > 0
+    return str(tokenizer.decode(made, skip_special_tokens=True))
