@@ -26,7 +26,7 @@ from napari_medreasoner.core.masks import largest_component
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import Segmentation, SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import Crop, extent_of
-from napari_medreasoner.engines.embedded.propagation import follow, sweep
+from napari_medreasoner.engines.embedded.propagation import propagate
 from napari_medreasoner.engines.embedded.walker import (
     Bools,
     Floats,
@@ -119,25 +119,14 @@ class ClassicalSegmenter:
         return Segmentation(mask, float(np.abs(2 * share[allowed] - 1).mean()))
 
     def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
-        """Segment the prompted slice, then follow its mask from slice to slice.
-
-        On the prompted slice the mask is that of `segment`, or the one given.
+        """Segment the prompted slice, then follow its mask by the random walker.
 
         Raises
         ------
         PromptError
             As for `segment`.
         """
-        first = self._first(request)
-        yield first
-        yield from sweep(request, first, follow)
-
-    def _first(self, request: VolumeInput) -> SliceMask:
-        """Mask and score of the prompted slice."""
-        if request.mask is not None:
-            return SliceMask(request.index, request.mask, 1.0)
-        found = self.segment(request.pictures[request.index], request.prompts)
-        return SliceMask(request.index, found.mask, found.score)
+        return propagate(self, request)
 
 
 def _stretched(prompts: Prompts, width: int, height: int) -> Box:

@@ -1,8 +1,8 @@
-"""Following a mask from slice to slice: where to stop, and the random walker's way of it."""
+"""Following a mask from slice to slice."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from napari_medreasoner.core.masks import box_of_mask, largest_component
-from napari_medreasoner.engines.base import SliceMask, VolumeInput
+from napari_medreasoner.engines.base import Segmenter, SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import Crop
 from napari_medreasoner.engines.embedded.walker import (
     Bools,
@@ -22,7 +22,7 @@ from napari_medreasoner.engines.embedded.walker import (
     walked,
 )
 
-__all__ = ["Known", "follow", "sweep"]
+__all__ = ["propagate"]
 
 _SIDE: Final = 96
 _MARGIN: Final = 0.35
@@ -46,42 +46,39 @@ _DEPTH: Final = 1.2
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """A slice whose mask is known.
-
-    Attributes
-    ----------
-    picture : ndarray of uint8, shape (row, column, 3)
-        As displayed.
-    mask : ndarray of bool, shape (row, column)
-        Not empty.
-    """
+class _Known:
+    """A slice as displayed, and its mask, which is not empty."""
 
     picture: NDArray[np.uint8]
     mask: Bools
 
 
-Follow = Callable[[NDArray[np.uint8], list[Known]], tuple[Bools, float]]
-"""Gives mask and score of a slice from the one before it and the first one."""
+def propagate(segmenter: Segmenter, request: VolumeInput) -> Iterator[SliceMask]:
+    """Segment the prompted slice, then follow its mask from slice to slice.
 
-
-def sweep(request: VolumeInput, first: SliceMask, follow: Follow) -> Iterator[SliceMask]:
-    """Masks of further slices, from the mask of one.
+    Each slice's outline is expected near the last one, and its grey levels like those inside
+    the masks of the last and of the first slice; the random walker settles the rest.
 
     Parameters
     ----------
+    segmenter : Segmenter
+        Of the prompted slice, where its mask is not given.
     request : VolumeInput
         Slices, spacing and span.
-    first : SliceMask
-        The mask that is known.
-    follow : callable
-        Finds the mask of the next slice.
 
     Yields
     ------
     SliceMask
-        Upwards to where the structure ends, then downwards; without the first one.
+        The prompted slice, then upwards to where the structure ends, then downwards. The score
+        of those followed is the mean of |2p - 1| over the mask.
+
+    Raises
+    ------
+    PromptError
+        As the segmenter.
     """
+    first = _first(segmenter, request)
+    yield first
     if not first.mask.any():
         return
     box = box_of_mask(first.mask)
@@ -91,37 +88,35 @@ def sweep(request: VolumeInput, first: SliceMask, follow: Follow) -> Iterator[Sl
     above = range(index + 1, min(index + reach + 1, span.stop))
     below = range(index - 1, max(index - reach, span.start) - 1, -1)
     for way in (above, below):
-        yield from _sweep(request.pictures, first, way, follow)
+        yield from _sweep(request.pictures, first, way)
+
+
+def _first(segmenter: Segmenter, request: VolumeInput) -> SliceMask:
+    """Mask and score of the prompted slice; one that the user drew is taken as it is."""
+    if request.mask is not None:
+        return SliceMask(request.index, request.mask, 1.0)
+    picture = segmenter.set_image(request.pictures[request.index])
+    found = segmenter.segment(picture, request.prompts)
+    return SliceMask(request.index, found.mask, found.score)
 
 
 def _sweep(
-    pictures: Sequence[NDArray[np.uint8]], first: SliceMask, way: range, follow: Follow
+    pictures: Sequence[NDArray[np.uint8]], first: SliceMask, way: range
 ) -> Iterator[SliceMask]:
     """One slice after the other, until the structure ends."""
     smallest = max(_LAST * int(first.mask.sum()), 4)
-    origin = last = Known(pictures[first.index], first.mask)
+    origin = last = _Known(pictures[first.index], first.mask)
     for here in way:
         picture = pictures[here]
-        mask, score = follow(picture, [last, origin])
+        mask, score = _follow(picture, [last, origin])
         if mask.sum() < smallest:
             return
         yield SliceMask(here, mask, score)
-        last = Known(picture, mask)
+        last = _Known(picture, mask)
 
 
-def follow(picture: NDArray[np.uint8], known: list[Known]) -> tuple[Bools, float]:
-    """Mask of a slice by the random walker.
-
-    Each slice's outline is expected near the last one, and its grey levels like those inside
-    the masks of the last and of the first slice.
-
-    Returns
-    -------
-    mask : ndarray of bool, shape (row, column)
-        May be empty.
-    score : float
-        Mean of |2p - 1| over the mask.
-    """
+def _follow(picture: NDArray[np.uint8], known: list[_Known]) -> tuple[Bools, float]:
+    """Mask of a slice, which may be empty, and its score; from the last and the first slice."""
     last = known[0].mask
     height, width = last.shape
     crop = Crop.around(box_of_mask(last), width, height, _MARGIN, _SIDE)

@@ -25,7 +25,7 @@ from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import Segmentation, SliceMask, VolumeInput
 from napari_medreasoner.engines.embedded.crop import extent_of
 from napari_medreasoner.engines.embedded.graphs import SHIPPED, open_graph, read_weights
-from napari_medreasoner.engines.embedded.propagation import Known, sweep
+from napari_medreasoner.engines.embedded.propagation import propagate
 from napari_medreasoner.engines.embedded.window import (
     Window,
     appearance,
@@ -156,39 +156,16 @@ class UNetSegmenter:
         return _Found(prompts.box, window, (plain + mirrored[..., ::-1]) / 2)
 
     def propagate(self, request: VolumeInput) -> Iterator[SliceMask]:
-        """Segment the prompted slice, then follow its mask from slice to slice.
+        """Segment the prompted slice, then follow its mask by the random walker.
 
-        On the prompted slice the mask is that of `segment`, or the one given.
+        The network itself follows worse: it fills the last slice's box again and again.
 
         Raises
         ------
         PromptError
             As for `segment`.
         """
-        first = self._first(request)
-        yield first
-        yield from sweep(request, first, self._follow)
-
-    def _first(self, request: VolumeInput) -> SliceMask:
-        if request.mask is not None:
-            return SliceMask(request.index, request.mask, 1.0)
-        picture = self.set_image(request.pictures[request.index])
-        found = self.segment(picture, request.prompts)
-        return SliceMask(request.index, found.mask, found.score)
-
-    def _follow(self, picture: NDArray[np.uint8], known: list[Known]) -> tuple[Bools, float]:
-        """Mask of a slice and its score, from the mask of the one before."""
-        last = known[0].mask
-        image = self.set_image(picture).image
-        box = box_of_mask(last)
-        window = _window(box, (), _MARGIN)
-        before = np.asarray(
-            sampled(Image.fromarray(last.astype(np.uint8) * 255), window.affine), np.float32
-        ) / np.float32(255)
-        prompts = Prompts(box=box)
-        found = self._looked(image, prompts, window, before)
-        whole = _share(found.window.put(found.logits, image.width, image.height, _SURELY_NOT))
-        return _tidy(whole > 0.5, ()), _expected_dice(whole, whole > 0.5)
+        return propagate(self, request)
 
 
 def _window(box: Box, points: tuple[Point, ...], margin: float) -> Window:
