@@ -12,7 +12,7 @@ A name is, in this order:
 2. a model of the catalogue (`engines/models/catalogue.toml`), read from its folder;
 3. the path of a folder with a model in transformers' layout.
 
-The project's own weightless engines are entry points too. An engine is imported only when it is
+The engines that ship are entry points too. An engine is imported only when it is
 asked for.
 """
 

@@ -55,7 +55,11 @@ def test_the_wheel_holds_both_packages_the_manifest_and_the_samples(tmp_path: Pa
         "napari_medreasoner",
         "medreasoner_trainer",
     }
-    for name in ("napari.yaml", "py.typed", "sample_data/cases.json", "core/templates/direct.toml"):
+    weights = "engines/embedded/weights/unet"
+    for name in (
+        *("napari.yaml", "py.typed", "sample_data/cases.json", "core/templates/direct.toml"),
+        *(f"{weights}.safetensors", f"{weights}.onnx", f"{weights}.md"),
+    ):
         assert f"napari_medreasoner/{name}" in names
 
 

@@ -1,1 +1,1 @@
-"""Engines that ship with the project and need no download: the honest baselines."""
+"""Engines that ship with the project and need neither download nor torch."""
