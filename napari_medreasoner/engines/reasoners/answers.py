@@ -21,6 +21,9 @@ from napari_medreasoner.engines.reasoners.coordinates import Space
 __all__ = ["Rewritten", "box_of_points", "points_of_box", "rewritten"]
 
 _END: Final = "</answer>"
+_DIGITS: Final = 2
+"""Of a pixel, in what is written."""
+
 _BOX_NAMES: Final = ("bbox_2d", "box_2d")
 """What Qwen2.5-VL and Gemini call a box."""
 _POINTS_NAME: Final = "point_2d"
@@ -126,7 +129,8 @@ def _visible(corners: Corners, image: tuple[int, int]) -> Corners:
 
 def _opened(low: float, high: float, side: int) -> tuple[float, float]:
     inside = min(low, high) >= 0 and max(low, high) <= side
-    if low == high or round(low) != round(high) or not inside:
+    first, last = (round(round(edge, _DIGITS)) for edge in (low, high))
+    if low == high or first != last or not inside:
         return low, high
     start = min(int((low + high) / 2), side - 1)
     return start, start + 1
@@ -162,4 +166,4 @@ def _fields(value: Any) -> dict[str, Any] | None:
 
 def _written(numbers: tuple[float, ...]) -> list[float]:
     """Hundredths of a pixel are enough; whole numbers are written as such."""
-    return [int(number) if number == int(number) else round(number, 2) for number in numbers]
+    return [int(number) if number == int(number) else round(number, _DIGITS) for number in numbers]

@@ -13,7 +13,7 @@ from medreasoner_trainer.training.scoring import reward_weights
 from napari_medreasoner.core.errors import SettingsError
 
 RECIPES = sorted(file.stem for file in recipe_folder().glob("*.yaml"))
-DEVICES = {"tiny-cpu": 1, "lora-1gpu": 1, "multinode": 16}
+DEVICES = {"embedded": 1, "tiny-cpu": 1, "lora-1gpu": 1, "multinode": 16}
 
 
 def test_the_recipes_of_the_paper_and_of_smaller_machines_ship() -> None:
