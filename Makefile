@@ -95,9 +95,9 @@ TIERS := open,noncommercial,unstated
 SHIPPED := napari_medreasoner/engines/embedded/weights
 .train-embedded:
 	$(ALONE) $(BIN)/medreasoner-train embedded segmenter --data $(MINI) --tiers $(TIERS) \
-	  --out $(EMBEDDED)/unet & \
+	  --out $(EMBEDDED)/unet & beside=$$!; \
 	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) \
-	  --out $(EMBEDDED)/reasoner; wait
+	  --out $(EMBEDDED)/reasoner && wait $$beside
 	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet
 	$(BIN)/medreasoner-train embedded ship $(EMBEDDED) --reasoner $(EMBEDDED)/reasoner/cold
 

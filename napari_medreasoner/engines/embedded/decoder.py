@@ -58,8 +58,8 @@ class GreedyDecoder:
         # The tokenizers package raises bare exceptions.
         except Exception as error:
             raise WeightsError(
-                f"The model in {folder} cannot be read ({type(error).__name__}); install "
-                "napari-medreasoner again."
+                f"The model in {folder} cannot be read ({type(error).__name__}); write it again "
+                "with: medreasoner-train embedded ship"
             ) from error
         weights = read_weights(folder / "model.safetensors")
         self._embeddings: Floats = weights[_EMBEDDINGS]

@@ -39,7 +39,7 @@ def read_weights(path: Path) -> Weights:
         return {name: array.astype(np.float32) for name, array in load_file(path).items()}
     except (OSError, SafetensorError) as error:
         raise WeightsError(
-            f"{path} cannot be read ({type(error).__name__}); install napari-medreasoner again."
+            f"{path} cannot be read ({type(error).__name__}); get it again."
         ) from error
 
 
@@ -73,6 +73,5 @@ def open_graph(path: Path, weights: Weights) -> onnxruntime.InferenceSession:
     # The runtime's own errors have no base but Exception.
     except Exception as error:
         raise WeightsError(
-            f"The network {path} does not fit its weights ({type(error).__name__}); install "
-            "napari-medreasoner again."
+            f"The network {path} does not fit its weights ({type(error).__name__}); get both again."
         ) from error

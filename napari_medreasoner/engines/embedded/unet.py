@@ -203,7 +203,7 @@ def _through(found: _Found, window: Window) -> Planes:
     )
     image = Image.fromarray(found.logits)
     moved = image.transform(
-        image.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR, fillcolor=-12.0
+        image.size, Image.Transform.AFFINE, affine, Image.Resampling.BILINEAR, fillcolor=_SURELY_NOT
     )
     return np.asarray(moved)
 

@@ -41,7 +41,7 @@ def coloured(rgb: NDArray[np.uint8], draw: Generator) -> NDArray[np.uint8]:
 
 def _slope(rows: int, columns: int, draw: Generator) -> NDArray[np.float32]:
     """Brightness that rises across the picture."""
-    down, across = draw.normal(0, 0.15, 2)
+    across, down = draw.normal(0, 0.15, 2)
     plane = 1 + down * np.linspace(-1, 1, rows)[:, None] + across * np.linspace(-1, 1, columns)
     slope: NDArray[np.float32] = plane[..., None].astype(np.float32)
     return slope

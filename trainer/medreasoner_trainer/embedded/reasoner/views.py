@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,13 +13,11 @@ from PIL import Image
 
 from medreasoner_trainer.data import DataSet, Record
 from medreasoner_trainer.embedded.colours import coloured
+from medreasoner_trainer.embedded.evenness import even_odds
 from medreasoner_trainer.training.pictures import Scale, resized
 from napari_medreasoner.core.masks import box_of_mask
 
 __all__ = ["Pictures", "Target", "View"]
-
-_EVENNESS: Final = 0.3
-"""Pictures of a modality are drawn as often as its count to the power of 1 less this."""
 
 _MIRRORED: Final = {
     "Dermoscopy",
@@ -114,9 +112,7 @@ class Pictures:
             [_shrunk(data.mask(record), scale) for record in group]
             for group, scale in zip(self.groups, self._scales, strict=True)
         ]
-        counts = Counter(group[0].modality for group in self.groups)
-        odds = np.array([counts[group[0].modality] ** -_EVENNESS for group in self.groups])
-        self._odds = odds / odds.sum()
+        self._odds = even_odds([group[0].modality for group in self.groups])
 
     def __len__(self) -> int:
         return len(self.groups)

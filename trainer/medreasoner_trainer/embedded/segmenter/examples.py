@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
@@ -13,15 +12,13 @@ from PIL import Image
 
 from medreasoner_trainer.data import DataSet, Record
 from medreasoner_trainer.embedded.colours import coloured
+from medreasoner_trainer.embedded.evenness import even_odds
 from napari_medreasoner.engines.embedded.window import SIDE, Affine, appearance, sampled
 
 __all__ = ["Example", "Source"]
 
 _KINDS: Final = ("both", "box", "points", "followed")
 _SHARES: Final = (0.42, 0.28, 0.22, 0.08)
-
-_EVENNESS: Final = 0.3
-"""Records of a modality are drawn as often as its count to the power of 1 less this."""
 
 _BOX_VIEW: Final = (1.35, 1.7)
 _POINTS_VIEW: Final = (1.2, 3.2)
@@ -62,9 +59,7 @@ class Source:
         self._masks = [
             Image.fromarray(data.mask(record).astype(np.uint8) * 255) for record in self._records
         ]
-        counts = Counter(record.modality for record in self._records)
-        odds = np.array([counts[record.modality] ** -_EVENNESS for record in self._records])
-        self._odds = odds / odds.sum()
+        self._odds = even_odds([record.modality for record in self._records])
 
     def draw(self, draw: Generator) -> Example:
         """Draw one example."""
