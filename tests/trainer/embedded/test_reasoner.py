@@ -137,6 +137,8 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
         [line["loss"] for line in lines_of(tmp_path / "supervised-2/log.jsonl")]
     ).all()
     assert (tmp_path / "curve.png").stat().st_size > 1000
+    with pytest.raises(WeightsError, match="none cannot be loaded"):
+        ship_reasoner(tmp_path / "none", tmp_path)
     ship_reasoner(tmp_path / "cold", tmp_path)
     reasoner = create_reasoner(str(tmp_path / "small-qwen"))
     assert isinstance(reasoner, SmallQwenReasoner)

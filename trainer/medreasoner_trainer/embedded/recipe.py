@@ -34,7 +34,7 @@ from medreasoner_trainer.embedded.segmenter.training import (
     SegmenterRecipe,
     SegmenterTraining,
 )
-from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.core.errors import ReadError, WeightsError
 from napari_medreasoner.engines.embedded.small_qwen import PROMPT, SIDE
 from napari_medreasoner.engines.embedded.window import CHANNELS
 from napari_medreasoner.engines.embedded.window import SIDE as WINDOW
@@ -182,15 +182,29 @@ def ship_reasoner(checkpoint: Path, weights: Path) -> None:
     checkpoint : Path
         In transformers' layout.
     weights : Path
-        Folder of the shipped weights.
+        Folder in which `small-qwen` is written; an older one is replaced.
+
+    Raises
+    ------
+    WeightsError
+        When the checkpoint cannot be loaded.
+    ExportError
+        When the folder cannot be made.
     """
     disable_progress_bar()
+    try:
+        model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float16)
+        processor = AutoProcessor.from_pretrained(checkpoint)
+    except (OSError, ValueError) as error:
+        raise WeightsError(
+            f"The model in {checkpoint} cannot be loaded ({type(error).__name__}); give the folder "
+            "cold that medreasoner-train embedded reasoner wrote."
+        ) from error
     folder = weights / "small-qwen"
     if folder.is_dir():
         shutil.rmtree(folder)
     make_folder(folder)
-    model = Qwen2_5_VLForConditionalGeneration.from_pretrained(checkpoint, dtype=torch.float16)
-    save_checkpoint(model, AutoProcessor.from_pretrained(checkpoint), folder)
+    save_checkpoint(model, processor, folder)
     # Loaded anew: rotations computed in half precision would go into the graphs.
     exact = Qwen2_5_VLForConditionalGeneration.from_pretrained(folder, dtype=torch.float32)
     write_graphs(exact, folder)
