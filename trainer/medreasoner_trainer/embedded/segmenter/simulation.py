@@ -109,10 +109,10 @@ def _inside(mask: Bools, draw: Generator) -> tuple[Spot, ...]:
     if draw.random() < 0.5:
         reach = max(float(np.sqrt(mask.sum())) * 0.04, 0.3)
         points = [(point.x, point.y) for point in key_points_of_mask(mask)]
-        moved = [np.clip(np.add(xy, draw.normal(0, reach, 2)), 0, SIDE - 1) for xy in points]
-        kept = [xy for xy in moved if mask[int(xy[1]), int(xy[0])]]
+        moved = [np.clip(np.add(xy, draw.normal(0, reach, 2)), 0, SIDE - 1) + 0.5 for xy in points]
+        kept = [(float(x), float(y)) for x, y in moved if mask[int(y), int(x)]]
         if kept:
-            return tuple((float(x) + 0.5, float(y) + 0.5) for x, y in kept)
+            return tuple(kept)
     core = ndimage.binary_erosion(mask, iterations=2)
     return _some(core if core.any() else mask, int(draw.integers(1, _MOST_POINTS + 1)), draw)
 
