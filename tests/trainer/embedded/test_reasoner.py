@@ -11,14 +11,11 @@ from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
-from medreasoner_trainer.embedded.reasoner.supervised import (
-    Batches,
-    Coordinates,
-    SupervisedRecipe,
-    logits_of,
-)
+from medreasoner_trainer.embedded.reasoner.packing import IGNORED, Batches, logits_of
+from medreasoner_trainer.embedded.reasoner.supervised import Coordinates, SupervisedRecipe
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
+from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
 from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
 from medreasoner_trainer.embedded.recipe import ship_reasoner, train_reasoner
 from medreasoner_trainer.training.policy import banned_tokens
@@ -28,6 +25,7 @@ from napari_medreasoner.core.masks import box_of_mask
 from napari_medreasoner.core.metrics import corners_iou
 from napari_medreasoner.core.prompts import BUILT_IN
 from napari_medreasoner.engines.base import question_for
+from napari_medreasoner.engines.embedded.patches import patches_of
 from napari_medreasoner.engines.embedded.small_qwen import (
     MOST_TOKENS,
     PROMPT,
@@ -80,10 +78,39 @@ def test_answers_can_be_read_and_name_no_diagnosis(data: Path) -> None:
             continue
         found = parse_answer(text, strict=True)
         assert max(corners_iou(found.bbox, target.box) for target in view.targets) > 0.9
-        assert found.trace.startswith("I take this to be about ")
+        assert found.trace.startswith("The image looks like ")
     assert 4 <= refused <= 40
     for name in names_for_traces().values():
         assert not any(word in name for word in DIAGNOSES)
+
+
+def test_whitened_tokens_are_centred_and_even_and_tell_the_same(data: Path) -> None:
+    pictures = Pictures(opened(data), SIDE)
+    visual = new_model(3).model.model.visual
+    last = visual.merger.mlp[2]
+    with torch.no_grad():
+        last.bias += 5.0
+        last.weight[7] *= 40.0
+    cut = [patches_of(pictures.plain(at).picture) for at in range(6)]
+
+    @torch.no_grad()
+    def tokens() -> torch.Tensor:
+        patches = torch.from_numpy(np.concatenate([patches for patches, _ in cut]))
+        grids = torch.tensor([[1, *grid] for _, grid in cut])
+        found: torch.Tensor = visual(patches, grid_thw=grids).pooler_output
+        return found
+
+    before = tokens()
+    whiten_tokens(visual, pictures, 0)
+    after = tokens()
+    assert after.norm(dim=1).mean() < 3 < 60 < before.norm(dim=1).mean()
+    assert after.mean(dim=0).norm() < 0.7 * after.norm(dim=1).mean()
+    spread = after.std(dim=0)
+    assert spread.max() < 12 * spread.median() < before.std(dim=0).max()
+    # Nothing is lost: the old tokens are a linear function of the new ones.
+    known = torch.cat([after, torch.ones(len(after), 1)], dim=1).double()
+    fitted = known @ torch.linalg.lstsq(known, before.double()).solution
+    assert torch.allclose(fitted, before.double(), atol=1e-2)
 
 
 def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
@@ -102,30 +129,29 @@ def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
     assert loss("1", "[") > 1
 
 
-def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new: New) -> None:
-    """Rows that share a picture, padded together, against the model called on each alone."""
+def test_questions_of_a_pack_get_the_logits_that_each_gets_alone(data: Path, new: New) -> None:
+    """Sequences that share a picture against the model called on each."""
     train = opened(data)
     batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
-    recipe = SupervisedRecipe(pictures=2, questions=2, readings=1)
-    rows = batches.draw(recipe, np.random.default_rng(3))
-    assert [len(texts.ids) for texts in rows.texts] == [4, 2]
-    assert rows.texts[1].ids.shape[1] < rows.texts[0].ids.shape[1]
+    packs = batches.draw(2, 2, 1, 0.0, np.random.default_rng(3))
+    assert packs.part.unique().tolist() in ([0, 1, 2, 3], [-1, 0, 1, 2, 3])
     model = new.model.eval()
-    patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
+    patches = torch.split(packs.patches, packs.grids.prod(dim=1).tolist())
+    theirs = []
     with torch.no_grad():
-        ours = logits_of(model, rows, frozen=True)
-        for texts, found in zip(rows.texts, ours, strict=True):
-            theirs = []
-            for place, number in enumerate(texts.picture.tolist()):
-                ids = texts.ids[place : place + 1, : int(texts.attended[place].sum())]
+        ours = logits_of(model, packs, frozen=True)
+        for number, part in enumerate(packs.part):
+            for place in (1, 2, 3):
+                alone = (part == 0) | (part == place)
+                ids = packs.ids[number, alone][None]
                 logits = model(
                     input_ids=ids,
                     mm_token_type_ids=(ids == model.config.image_token_id).int(),
                     pixel_values=patches[number],
-                    image_grid_thw=rows.grids[number : number + 1],
+                    image_grid_thw=packs.grids[number : number + 1],
                 ).logits[0]
-                theirs.append(logits[texts.labels[place, : ids.shape[1]] != -100])
-            assert torch.allclose(found, torch.cat(theirs), atol=2e-4)
+                theirs.append(logits[packs.labels[number, alone] != IGNORED])
+    assert torch.allclose(ours, torch.cat(theirs), atol=2e-4)
 
 
 def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ from medreasoner_trainer.embedded.graphs import write_graph, write_weights
 from medreasoner_trainer.embedded.loop import LOG
 from medreasoner_trainer.embedded.reasoner.exporting import write_graphs
 from medreasoner_trainer.embedded.reasoner.model import new_model
+from medreasoner_trainer.embedded.reasoner.packing import Batches
 from medreasoner_trainer.embedded.reasoner.supervised import (
-    Batches,
     Coordinates,
     SupervisedRecipe,
     SupervisedTraining,
 )
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import TOWER, VisionRecipe, VisionTraining
+from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
 from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
 from medreasoner_trainer.embedded.segmenter.examples import Source
 from medreasoner_trainer.embedded.segmenter.network import PromptUNet
@@ -150,6 +151,7 @@ def train_reasoner(
         seen = Pictures(validation, SIDE)
         VisionTraining(model.model.visual, pictures, seen, vision, tower.parent).run(report)
     model.model.visual.load_state_dict(read_tensors(tower))
+    whiten_tokens(model.model.visual, pictures, vision.seed)
     batches = Batches(processor, PROMPT, pictures, Wording(train.records))
     curves: list[Curve] = [("vision tower", tower.parent / LOG, ("iou", "validation_iou"))]
     for number, stage in enumerate(stages, start=1):

@@ -47,4 +47,4 @@ def _texts() -> Iterator[str]:
     yield from load_frames()
     unanswerable = load_unanswerable()
     yield from (*unanswerable.beyond, *unanswerable.other_body)
-    yield from answer_texts() * 20
+    yield from answer_texts() * 2

@@ -22,8 +22,22 @@ from napari_medreasoner.core.grounding import format_answer, format_refusal
 __all__ = ["Asked", "Wording", "answer_texts", "names_for_traces"]
 
 _FROM_BANK: Final = 0.45
-_ORDERS: Final = (("opening", "size"), ("opening", "shape"), ("opening", "brightness"))
-"""Short traces: each word costs a small model time to learn and the user time to wait."""
+_ORDERS: Final = (("opening", "size"),)
+"""Short traces, from coarse to fine: each word costs a small model time to learn and the user time
+to wait."""
+
+_MODALITIES: Final = (
+    "CT",
+    "Dermoscopy",
+    "Endoscopy",
+    "Fundus",
+    "Histopathology",
+    "MRI",
+    "Mammography",
+    "OCT",
+    "Ultrasound",
+    "X-ray",
+)
 
 _MOST_LOST: Final = 0.6
 """Share of the words that an unclear question may lose."""
@@ -48,19 +62,26 @@ def names_for_traces() -> Mapping[str, str]:
     return tomllib.loads(file.read_text(encoding="utf-8"))
 
 
-def absent_answer(category: str) -> str:
-    """The text that says a structure is not in a picture of this kind."""
+def _reading(modality: str, category: str) -> str:
+    """How the question is read: what is shown decides between structures that a word may mean."""
     name = names_for_traces()[category]
+    return f"The image looks like {modality}, and I take the question to be about {name}."
+
+
+def absent_answer(modality: str, category: str) -> str:
+    """The text that says a structure is not in a picture of this kind."""
     return format_refusal(
-        f"I take this to be about {name}. This kind of image does not show it.",
-        f"I take the question to be about {name}, which I do not find in this image; ask for a "
-        "structure that is in it, or draw a box by hand.",
+        f"{_reading(modality, category)} This kind of image does not show it.",
+        f"I take the question to be about {names_for_traces()[category]}, which I do not find in "
+        "this image; ask for a structure that is in it, or draw a box by hand.",
     )
 
 
 def answer_texts() -> list[str]:
     """Texts that answers are made of, for the tokenizer to learn."""
-    return [_NOTHING, *(absent_answer(category) for category in names_for_traces())]
+    categories = names_for_traces()
+    every = [absent_answer(modality, name) for name in categories for modality in _MODALITIES]
+    return [_NOTHING, *every]
 
 
 class Wording:
@@ -98,7 +119,8 @@ class Wording:
         if chance < _UNANSWERABLE + _ABSENT:
             others = sorted(set(self._known) - self._shown[target.record.modality])
             category = others[int(draw.integers(len(others)))]
-            return self._question(category, draw), absent_answer(category)
+            absent = absent_answer(target.record.modality, category)
+            return self._question(category, draw), absent
         question = self._question(target.record.category, draw)
         if draw.random() < unclear:
             question = _thinned(question, draw)
@@ -131,5 +153,5 @@ def _answer(target: Target, view: View, draw: Generator) -> str:
         Point(x=min(max(int(x), 0), width - 1), y=min(max(int(y), 0), height - 1))
         for x, y in target.points
     )
-    name = names_for_traces()[target.record.category]
-    return format_answer(f"I take this to be about {name}. {trace}", box, (first, second))
+    read = _reading(target.record.modality, target.record.category)
+    return format_answer(f"{read} {trace}", box, (first, second))
