@@ -11,8 +11,12 @@ from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
-from medreasoner_trainer.embedded.reasoner.packing import IGNORED, Batches, logits_of
-from medreasoner_trainer.embedded.reasoner.supervised import Coordinates, SupervisedRecipe
+from medreasoner_trainer.embedded.reasoner.supervised import (
+    Batches,
+    Coordinates,
+    SupervisedRecipe,
+    logits_of,
+)
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
@@ -129,29 +133,30 @@ def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
     assert loss("1", "[") > 1
 
 
-def test_questions_of_a_pack_get_the_logits_that_each_gets_alone(data: Path, new: New) -> None:
-    """Sequences that share a picture against the model called on each."""
+def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new: New) -> None:
+    """Rows that share a picture, padded together, against the model called on each alone."""
     train = opened(data)
     batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
-    packs = batches.draw(2, 2, 1, 0.0, np.random.default_rng(3))
-    assert packs.part.unique().tolist() in ([0, 1, 2, 3], [-1, 0, 1, 2, 3])
+    recipe = SupervisedRecipe(pictures=2, questions=2, readings=1)
+    rows = batches.draw(recipe, np.random.default_rng(3))
+    assert [len(texts.ids) for texts in rows.texts] == [4, 2]
+    assert rows.texts[1].ids.shape[1] < rows.texts[0].ids.shape[1]
     model = new.model.eval()
-    patches = torch.split(packs.patches, packs.grids.prod(dim=1).tolist())
-    theirs = []
+    patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
     with torch.no_grad():
-        ours = logits_of(model, packs, frozen=True)
-        for number, part in enumerate(packs.part):
-            for place in (1, 2, 3):
-                alone = (part == 0) | (part == place)
-                ids = packs.ids[number, alone][None]
+        ours = logits_of(model, rows, frozen=True)
+        for texts, found in zip(rows.texts, ours, strict=True):
+            theirs = []
+            for place, number in enumerate(texts.picture.tolist()):
+                ids = texts.ids[place : place + 1, : int(texts.attended[place].sum())]
                 logits = model(
                     input_ids=ids,
                     mm_token_type_ids=(ids == model.config.image_token_id).int(),
                     pixel_values=patches[number],
-                    image_grid_thw=packs.grids[number : number + 1],
+                    image_grid_thw=rows.grids[number : number + 1],
                 ).logits[0]
-                theirs.append(logits[packs.labels[number, alone] != IGNORED])
-    assert torch.allclose(ours, torch.cat(theirs), atol=2e-4)
+                theirs.append(logits[texts.labels[place, : ids.shape[1]] != -100])
+            assert torch.allclose(found, torch.cat(theirs), atol=2e-4)
 
 
 def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:

@@ -18,8 +18,8 @@ from medreasoner_trainer.embedded.graphs import write_graph, write_weights
 from medreasoner_trainer.embedded.loop import LOG
 from medreasoner_trainer.embedded.reasoner.exporting import write_graphs
 from medreasoner_trainer.embedded.reasoner.model import new_model
-from medreasoner_trainer.embedded.reasoner.packing import Batches
 from medreasoner_trainer.embedded.reasoner.supervised import (
+    Batches,
     Coordinates,
     SupervisedRecipe,
     SupervisedTraining,

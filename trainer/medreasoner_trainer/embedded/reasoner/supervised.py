@@ -14,17 +14,26 @@ from typing import Any, Final
 
 import numpy as np
 import torch
+from numpy.random import Generator
 from torch import Tensor
 from torch.nn import functional
+from torch.nn.utils.rnn import pad_sequence
 
 from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
-from medreasoner_trainer.embedded.reasoner.packing import IGNORED, Batches, logits_of
+from medreasoner_trainer.embedded.reasoner.views import Pictures, View
 from medreasoner_trainer.embedded.reasoner.vision import make_fast
+from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording
+from medreasoner_trainer.training.tokens import END_OF_TURN
+from napari_medreasoner.core.prompts import PromptTemplate
+from napari_medreasoner.engines.embedded.patches import patches_of
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
-__all__ = ["MODEL", "STAGES", "Coordinates", "SupervisedRecipe", "SupervisedTraining"]
+__all__ = ["MODEL", "STAGES", "Batches", "Coordinates", "SupervisedRecipe", "SupervisedTraining"]
 
 MODEL: Final = "model.pt"
+
+_IGNORED: Final = -100
+_PER_TOKEN: Final = 4
 
 
 @dataclass(frozen=True)
@@ -76,6 +85,35 @@ STAGES: Final = (
 """What the shipped model learned in: one after the other."""
 
 
+@dataclass(frozen=True)
+class Texts:
+    """Questions with their answers, padded on the right to one length.
+
+    Attributes
+    ----------
+    ids, attended : Tensor of int, shape (text, token)
+        Tokens, and 1 where there is one.
+    labels : Tensor of int, shape (text, token)
+        The token that follows, where it is to be learned.
+    picture : Tensor of int, shape (text,)
+        Which picture each is about.
+    """
+
+    ids: Tensor
+    attended: Tensor
+    labels: Tensor
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures, cut into patches, and texts about them in groups of like length."""
+
+    patches: Tensor
+    grids: Tensor
+    texts: list[Texts]
+
+
 class Coordinates:
     """The tokens of a vocabulary that are numbers, and their spread labels.
 
@@ -119,6 +157,130 @@ class Coordinates:
         total = exact[~placed].sum() + weight * soft.sum()
         mean: Tensor = total / (labels.numel() + (weight - 1) * placed.sum())
         return mean
+
+
+class Batches:
+    """Draws batches.
+
+    Parameters
+    ----------
+    processor : Any
+        Of the model.
+    template : PromptTemplate
+        What questions are put in.
+    pictures : Pictures
+        To be seen.
+    wording : Wording
+        To be asked.
+    """
+
+    def __init__(
+        self, processor: Any, template: PromptTemplate, pictures: Pictures, wording: Wording
+    ) -> None:
+        self._processor = processor
+        self._tokenizer = processor.tokenizer
+        self._template = template
+        self._pictures = pictures
+        self._wording = wording
+
+    def draw(self, recipe: SupervisedRecipe, draw: Generator) -> Rows:
+        """One batch: whole answers, and readings apart as these are short."""
+        views = [self._pictures.draw(draw) for _ in range(recipe.pictures)]
+        whole, readings = [], []
+        for number, view in enumerate(views):
+            for place in range(recipe.questions + recipe.readings):
+                question, answer = self._wording.draw(view, draw, recipe.unclear)
+                if place < recipe.questions:
+                    whole.append((number, (question, answer + END_OF_TURN)))
+                else:
+                    readings.append((number, (question, _first_sentence(answer))))
+        return self.rows(views, [group for group in (whole, readings) if group])
+
+    def rows(self, views: list[View], asked: list[list[tuple[int, Asked]]]) -> Rows:
+        """Groups of questions about views with their answers; the number says which view."""
+        cut = [patches_of(view.picture) for view in views]
+        return Rows(
+            torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
+            torch.tensor([[1, *grid] for _, grid in cut]),
+            [self._texts(group, views, [len(patches) for patches, _ in cut]) for group in asked],
+        )
+
+    def _texts(
+        self, asked: list[tuple[int, Asked]], views: list[View], patches: list[int]
+    ) -> Texts:
+        sequences, labels = [], []
+        for number, (question, answer) in asked:
+            height, width = views[number].picture.shape[:2]
+            prompt = self.prompt(question, width, height, patches[number] // _PER_TOKEN)
+            told = self._tokenizer(answer, add_special_tokens=False)["input_ids"]
+            whole = torch.tensor(prompt + told)
+            label = torch.full_like(whole, _IGNORED)
+            label[len(prompt) - 1 : -1] = whole[len(prompt) :]
+            sequences.append(whole)
+            labels.append(label)
+        filler = self._tokenizer.pad_token_id
+        ids = pad_sequence(sequences, batch_first=True, padding_value=filler)
+        lengths = torch.tensor([len(sequence) for sequence in sequences])
+        return Texts(
+            ids,
+            (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
+            pad_sequence(labels, batch_first=True, padding_value=_IGNORED),
+            torch.tensor([number for number, _ in asked]),
+        )
+
+    def prompt(self, question: str, width: int, height: int, tokens: int) -> list[int]:
+        """Tokens of the prompt with its picture."""
+        rendered = self._template.render(question, width, height)
+        messages = [
+            {
+                "role": message.role,
+                "content": [{"type": "image"}, {"type": "text", "text": message.content}],
+            }
+            for message in rendered
+        ]
+        text = self._processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+        text = text.replace("<|image_pad|>", "<|image_pad|>" * tokens)
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _first_sentence(text: str) -> str:
+    """Without its full stop, which is another token where a sentence follows."""
+    return text[: text.index(".")]
+
+
+def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
+    """Logits of the labelled tokens of each group of texts.
+
+    Each picture is looked at once, whoever asks about it.
+    """
+    with torch.set_grad_enabled(not frozen):
+        seen = model.model.visual(rows.patches, grid_thw=rows.grids).pooler_output
+    parts = torch.split(seen, (rows.grids.prod(dim=1) // _PER_TOKEN).tolist())
+    return [_logits(model, texts, parts, rows.grids) for texts in rows.texts]
+
+
+def _logits(model: Any, texts: Texts, parts: tuple[Tensor, ...], grids: Tensor) -> Tensor:
+    inner = model.model
+    shown = texts.ids == inner.config.image_token_id
+    image = torch.cat([parts[number] for number in texts.picture.tolist()])
+    embedded = inner.get_input_embeddings()(texts.ids).masked_scatter(shown[..., None], image)
+    positions, _ = inner.get_rope_index(
+        texts.ids,
+        mm_token_type_ids=shown.int(),
+        image_grid_thw=grids[texts.picture],
+        attention_mask=texts.attended,
+    )
+    hidden = inner.language_model(
+        inputs_embeds=embedded,
+        attention_mask=texts.attended,
+        position_ids=positions,
+        use_cache=False,
+    ).last_hidden_state
+    logits: Tensor = model.lm_head(hidden[texts.labels != _IGNORED])
+    return logits
 
 
 class SupervisedTraining:
@@ -168,14 +330,12 @@ class SupervisedTraining:
 
     def _step(self, step: int) -> dict[str, float]:
         recipe = self._recipe
-        draw = np.random.default_rng((recipe.seed, step))
-        packs = self._batches.draw(
-            recipe.pictures, recipe.questions, recipe.readings, recipe.unclear, draw
-        )
-        logits = logits_of(self._model, packs, frozen=step < recipe.frozen)
-        learned = packs.labels != IGNORED
+        rows = self._batches.draw(recipe, np.random.default_rng((recipe.seed, step)))
+        logits = logits_of(self._model, rows, frozen=step < recipe.frozen)
+        labels = [texts.labels[texts.labels != _IGNORED] for texts in rows.texts]
+        before = [texts.ids[texts.labels != _IGNORED] for texts in rows.texts]
         loss = self._coordinates.loss(
-            logits, packs.labels[learned], packs.ids[learned], recipe.coordinate_weight
+            torch.cat(logits), torch.cat(labels), torch.cat(before), recipe.coordinate_weight
         )
         optimise(self._model, loss, self._optimiser, self._schedule)
         return {"loss": loss.item()}
