@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Final
@@ -15,7 +15,7 @@ from medreasoner_trainer.construct.appearance import Appearance, measure
 from medreasoner_trainer.construct.chance import chosen
 from medreasoner_trainer.data.record import Record
 
-__all__ = ["ORDERS", "load_phrases", "trace_for"]
+__all__ = ["load_phrases", "short_trace_for", "trace_for"]
 
 _THIRD: Final = 1 / 3
 _AREAS: Final = ((0.01, "tiny"), (0.05, "small"), (0.2, "medium"), (1.1, "large"))
@@ -28,7 +28,7 @@ _STEEP_TILT: Final = 60.0
 _CONVEX: Final = 0.9
 _EQUAL: Final = 6.0
 _CLEAR: Final = 30.0
-ORDERS: Final = (
+_ORDERS: Final = (
     ("opening", "size", "shape", "brightness", "closing"),
     ("opening", "brightness", "shape", "closing"),
     ("opening", "size", "brightness", "closing"),
@@ -44,7 +44,6 @@ def trace_for(
     image: NDArray[np.uint8],
     mask: NDArray[np.bool_],
     seed: int,
-    orders: Sequence[tuple[str, ...]] = ORDERS,
 ) -> str:
     """Write two to five sentences that lead to the target and end by pointing at it.
 
@@ -58,8 +57,6 @@ def trace_for(
         The record's mask.
     seed : int
         Another seed gives other words for the same facts.
-    orders : sequence of tuple of str
-        Topics; one of these is chosen.
 
     Raises
     ------
@@ -70,11 +67,28 @@ def trace_for(
     words = {"modality": record.modality or "medical", "place": facts["place"]}
     phrases = load_phrases()
     sentences = []
-    for topic in chosen(orders, seed, record.id, "order"):
+    for topic in chosen(_ORDERS, seed, record.id, "order"):
         options = phrases[topic].get(facts.get(topic, "any"), ())
         if options:
             sentences.append(chosen(options, seed, record.id, topic).format_map(words))
     return " ".join(sentences)
+
+
+def short_trace_for(image: NDArray[np.uint8], mask: NDArray[np.bool_]) -> str:
+    """One sentence about place and size, always in the same words.
+
+    Parameters
+    ----------
+    image, mask
+        As for `trace_for`.
+
+    Raises
+    ------
+    ImageError
+        When the mask is empty.
+    """
+    facts = _facts(measure(image, mask))
+    return f"It lies in the {facts['place']} and is {facts['size']}."
 
 
 @cache

@@ -13,7 +13,7 @@ from numpy.random import Generator
 
 from medreasoner_trainer.construct.clues import ask_about, ask_nothing
 from medreasoner_trainer.construct.questions import load_bank
-from medreasoner_trainer.construct.traces import trace_for
+from medreasoner_trainer.construct.traces import short_trace_for
 from medreasoner_trainer.data import Record
 from medreasoner_trainer.embedded.reasoner.views import Target, View
 from napari_medreasoner.core.geometry import Box, Point
@@ -22,10 +22,6 @@ from napari_medreasoner.core.grounding import format_answer, format_refusal
 __all__ = ["Asked", "Wording", "answer_texts", "names_for_traces"]
 
 _FROM_BANK: Final = 0.45
-_ORDERS: Final = (("opening", "size"),)
-"""Short traces, from coarse to fine: each word costs a small model time to learn and the user time
-to wait."""
-
 _MODALITIES: Final = (
     "CT",
     "Dermoscopy",
@@ -124,7 +120,7 @@ class Wording:
         question = self._question(target.record.category, draw)
         if draw.random() < unclear:
             question = _thinned(question, draw)
-        return question, _answer(target, view, draw)
+        return question, _answer(target, view)
 
     def _question(self, category: str, draw: Generator) -> str:
         bank = load_bank().get(category)
@@ -142,9 +138,9 @@ def _thinned(question: str, draw: Generator) -> str:
     return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
 
 
-def _answer(target: Target, view: View, draw: Generator) -> str:
-    seed = int(draw.integers(2**31))
-    trace = trace_for(target.record, view.picture, target.mask > 127, seed, _ORDERS)
+def _answer(target: Target, view: View) -> str:
+    # Short, from coarse to fine: each word takes a small model's time to learn, the user's to wait.
+    trace = short_trace_for(view.picture, target.mask > 127)
     height, width = view.picture.shape[:2]
     x1, y1, x2, y2 = (round(value) for value in target.box)
     left, top = min(x1, width - 1), min(y1, height - 1)
