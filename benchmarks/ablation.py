@@ -215,8 +215,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not been run, and publish after each arm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
-    parser.add_argument("--updates", type=int, default=50, help="of each arm")
-    parser.add_argument("--cold-updates", type=int, default=400, help="of the cold start")
+    parser.add_argument("--updates", type=int, default=90, help="of each arm")
+    parser.add_argument("--cold-updates", type=int, default=900, help="of the cold start")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--parameters", type=int, default=1_500_000)

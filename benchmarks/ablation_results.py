@@ -147,7 +147,7 @@ def _table(split: str, arms: Mapping[str, Sequence[Judged]]) -> str:
     titles = [f"{title} {side}" for side in SIDES for title in _TITLES]
     rows = [
         f"## {split}\n",
-        f"{counts}. {seeds} seeds: mean [95 % over patients] (lowest to highest seed).\n",
+        f"{counts}. Mean over records and seeds ({seeds}) [95 %] (lowest to highest seed).\n",
         "| arm | " + " | ".join(titles) + " | groups without variance |",
         "|---" * (len(titles) + 2) + "|",
     ]
@@ -164,7 +164,7 @@ def _cells(runs: Sequence[Judged], side: str) -> list[str]:
     by_seed = np.array([run.values(side).mean(axis=0) for run in runs])
     low, high = by_seed.min(axis=0), by_seed.max(axis=0)
     return [
-        f"{_shown(found)}" + (f" ({low[i]:.3f} to {high[i]:.3f})" if len(runs) > 1 else "")
+        _shown(found) + (f" ({low[i]:.3f} to {high[i]:.3f})" if len(runs) > 1 else "")
         for i, found in enumerate(estimate(runs, side))
     ]
 
@@ -185,17 +185,25 @@ def _differences(split: str, arms: Mapping[str, Sequence[Judged]]) -> str:
     ]
     for first, second in _DIFFERENCES:
         if first in arms and second in arms:
-            cells = [
-                _shown(found, "+")
-                for side in SIDES
-                for found in _gap(arms[first], arms[second], side)
-            ]
+            cells = [cell for side in SIDES for cell in _gaps(arms[first], arms[second], side)]
             rows.append(f"| {first} - {second} | {' | '.join(cells)} |")
     return "\n".join(rows) + "\n"
 
 
-def _gap(first: Sequence[Judged], second: Sequence[Judged], side: str) -> list[Estimate]:
-    return estimate(first, side, minus=second)[:2] if first[0].groups(side) else []
+def _gaps(first: Sequence[Judged], second: Sequence[Judged], side: str) -> list[str]:
+    """Differences of IoU and pDice; the arm that was not trained is the same for all seeds."""
+    if not first[0].groups(side):
+        return ["", ""]
+    others = second if len(second) == len(first) else [second[0]] * len(first)
+    by_seed = [
+        estimate([ours], side, minus=[theirs]) for ours, theirs in zip(first, others, strict=True)
+    ]
+    cells = []
+    for place, found in enumerate(estimate(first, side, minus=second)[:2]):
+        seeds = [gap[place].mean for gap in by_seed]
+        spread = f" ({min(seeds):+.3f} to {max(seeds):+.3f})" if len(seeds) > 1 else ""
+        cells.append(_shown(found, "+") + spread)
+    return cells
 
 
 def _draw(splits: Mapping[str, Mapping[str, Sequence[Judged]]], path: Path) -> None:

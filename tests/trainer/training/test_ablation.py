@@ -23,7 +23,6 @@ SMALL = [
     "--layers=2",
     "--seeds",
     "0",
-    "1",
     "--arms",
     "none",
     "sft",
@@ -73,7 +72,7 @@ def test_it_runs_all_parts_and_goes_on_where_it_was(
     out = tmp_path / "out"
     main([*SMALL, f"--out={out}"])
     lines = lines_of(out / "results.jsonl")
-    assert len(lines) == 2 * 2 * (1 + 2 + 2)  # splits, sides, arms by seed
+    assert len(lines) == 2 * 2 * 3  # splits, sides, arms
     assert {line["arm"] for line in lines if "flat" in line} == {"soft"}
     table = (out / "table.md").read_text(encoding="utf-8")
     assert all(f"| {row} |" in table for row in ("none", "sft", "soft", "soft - sft"))
@@ -82,14 +81,14 @@ def test_it_runs_all_parts_and_goes_on_where_it_was(
 
     before = (out / "results.jsonl").read_bytes()
     for kept in ("val", "test"):
-        (out / "soft-1" / f"{kept}.json").unlink()
-    (out / "soft-1" / "checkpoint-2" / "sha256.json").unlink()  # cut off while it was written
+        (out / "soft-0" / f"{kept}.json").unlink()
+    (out / "soft-0" / "checkpoint-2" / "sha256.json").unlink()  # cut off while it was written
     capsys.readouterr()
     main([*SMALL, f"--out={out}"])
     printed = capsys.readouterr()
     assert [line for line in printed.out.splitlines() if ", seed " in line] == [
-        "soft, seed 1, val",
-        "soft, seed 1, test",
+        "soft, seed 0, val",
+        "soft, seed 0, test",
     ]
     assert "step 2/2" in printed.err
     assert "step 1/2" not in printed.err
@@ -136,10 +135,17 @@ def test_a_difference_is_paired_by_record() -> None:
 
 
 def test_only_seeds_that_all_arms_have_are_compared(tmp_path: Path) -> None:
-    some = [answers(arm, 0.0) for arm in ("none", "sft", "soft")]
-    publish([*some, answers("sft", 5.0, seed=1)], tmp_path)
-    assert "1 seeds" in (tmp_path / "table.md").read_text(encoding="utf-8")
+    table = tmp_path / "table.md"
+    one = [answers(arm, 0.0) for arm in ("none", "sft", "soft")]
+    publish([*one, answers("sft", 5.0, seed=1)], tmp_path)
+    assert "seeds (1)" in table.read_text(encoding="utf-8")
     assert len(lines_of(tmp_path / "results.jsonl")) == 2 * 4
+    publish([*one, answers("sft", 0.1, seed=1), answers("soft", 0.4, seed=1)], tmp_path)
+    assert "seeds (2)" in table.read_text(encoding="utf-8")
+    assert "| soft - sft | +0.150 [+0.150, +0.150] (+0.000 to +0.300) |" in table.read_text("utf-8")
+    assert "| soft - none | +0.200 [+0.200, +0.200] (+0.000 to +0.400) |" in table.read_text(
+        "utf-8"
+    )
 
 
 def test_without_data_it_says_why_it_does_nothing(
