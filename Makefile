@@ -6,8 +6,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALL := $(PIP) install --quiet --constraint constraints.txt
 XVFB := xvfb-run -a -s "-screen 0 1600x1000x24"
 
-.PHONY: .bench-gpu .eval-mini .train-embedded bench bench-embedded bench-gpu bench-segmenters \
-  bench-training clean demo eval-mini hardening lint manifest pytest robustness test test-gpu \
+.PHONY: .bench-gpu .eval-mini .train-embedded ablation bench bench-embedded bench-gpu \
+  bench-segmenters bench-training clean demo eval-mini hardening lint manifest pytest robustness test test-gpu \
   train-embedded train-tiny types wheel
 
 demo: .venv/.demo
@@ -104,6 +104,10 @@ SHIPPED := napari_medreasoner/engines/embedded/weights
 # A model of a million parameters learns to ground from nothing; curve.png in out/train-tiny.
 train-tiny: .venv/.test
 	$(BIN)/python benchmarks/learning.py --out out/train-tiny
+
+# SFT and four rewards from one cold start: trainer/ablation/README.md; goes on where it was.
+ablation: .venv/.test
+	OMP_NUM_THREADS=1 $(BIN)/python benchmarks/ablation.py --out out/ablation
 
 # Our GRPO step against bare TRL, and what keeping preprocessed pictures saves.
 bench-training: .venv/.test

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -16,31 +15,16 @@ from time import perf_counter
 
 from matplotlib.figure import Figure
 
-from medreasoner_trainer.data import Record
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from benchmarks.tiny_runs import COLD_START, SHORT, mini_or_end, with_short_trace
 from medreasoner_trainer.training.checkpoints import checkpoint_at
 from medreasoner_trainer.training.examples import Examples, Sides
 from medreasoner_trainer.training.loading import load_config
 from medreasoner_trainer.training.run import Run
 from medreasoner_trainer.training.tiny import make_tiny
 
-SHARED = [
-    "data.side=112",
-    "evaluation.records=400",
-    "evaluation.batch=66",
-    "evaluation.max_new_tokens=80",
-    "rollout.max_new_tokens=80",
-    "checkpoints.every=1000000",
-    "log.every=25",
-]
-SFT = [
-    "method=sft",
-    "batch.generations=1",
-    "batch.prompts=16",
-    "batch.per_device=16",
-    "optimiser.learning_rate=1e-3",
-    "optimiser.schedule=cosine",
-    "optimiser.warmup_steps=30",
-]
+SHARED = [*SHORT, "evaluation.records=400", "checkpoints.every=1000000"]
 GRPO = [
     "batch.prompts=8",
     "batch.generations=8",
@@ -50,17 +34,8 @@ GRPO = [
 
 
 def with_short_traces(examples: Examples) -> Examples:
-    """Say where the target lies and no more: long traces take a small model's time."""
+    """The same records with traces of a few words."""
     return replace(examples, records=[with_short_trace(record) for record in examples.records])
-
-
-def with_short_trace(record: Record) -> Record:
-    """The record with a trace of a few words."""
-    width, height = record.image_size
-    box = record.box
-    across = ("left", "middle", "right")[(box.x1 + box.x2) * 3 // (2 * width + 1)]
-    down = ("upper", "middle", "lower")[(box.y1 + box.y2) * 3 // (2 * height + 1)]
-    return record.model_copy(update={"trace": f"It lies in the {down} {across}."})
 
 
 def run(model: Path, data: Path, out: Path, overrides: list[str]) -> tuple[Path, float]:
@@ -105,16 +80,12 @@ def main() -> None:
     parser.add_argument("--sft-steps", type=int, default=600)
     parser.add_argument("--grpo-steps", type=int, default=45)
     given = parser.parse_args()
-    shared = os.environ.get("MEDREASONER_SHARED")
-    if not shared:
-        print("train-tiny is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini.")
-        sys.exit()
-    data = Path(shared) / "data" / "umrg_mini"
+    data = mini_or_end("train-tiny")
     size = make_tiny(given.out / "model", given.parameters, given.layers)
     print(f"{size:,} parameters")
     every = f"evaluation.every={given.sft_steps // 3}"
     steps = f"optimiser.max_steps={given.sft_steps}"
-    best, seconds = run(given.out / "model", data, given.out / "sft", [*SFT, every, steps])
+    best, seconds = run(given.out / "model", data, given.out / "sft", [*COLD_START, every, steps])
     print(f"SFT: {seconds / 60:.1f} min")
     every = f"evaluation.every={given.grpo_steps // 3}"
     steps = f"optimiser.max_steps={given.grpo_steps}"

@@ -23,6 +23,7 @@ __all__ = [
     "Summary",
     "compare",
     "describe",
+    "estimates",
     "summary_of",
 ]
 
@@ -154,8 +155,18 @@ def _clusters(groups: Sequence[str], values: Floats) -> tuple[Floats, Floats]:
     return sums, counts.astype(np.float64)
 
 
-def _estimates(groups: Sequence[str], values: Floats, seed: int) -> list[Estimate]:
-    """Means of the columns; intervals by resampling whole patients (percentile bootstrap)."""
+def estimates(groups: Sequence[str], values: Floats, seed: int) -> list[Estimate]:
+    """Means of columns, with intervals by resampling whole patients (percentile bootstrap).
+
+    Parameters
+    ----------
+    groups : sequence of str
+        Patient or image of each case.
+    values : array of float, shape (case, measure)
+        What is averaged over cases.
+    seed : int
+        Of the resamples.
+    """
     means = values.mean(axis=0)
     sums, counts = _clusters(groups, values)
     if len(counts) < 2:
@@ -180,7 +191,7 @@ def describe(cases: Sequence[Case], mode: PromptMode, seed: int) -> Group:
     faults = Counter(case.fault for case in cases)
     without = sum(not case.parsed for case in cases)
     refused = sum(case.refused for case in cases)
-    estimates = _estimates(groups, values, seed)
+    found = estimates(groups, values, seed)
     return Group(
         n=len(cases),
         clusters=len(set(groups)),
@@ -190,7 +201,7 @@ def describe(cases: Sequence[Case], mode: PromptMode, seed: int) -> Group:
         half=sum(case.parsed and (case.bbox is None or case.points is None) for case in cases),
         segmenter_failed=faults[SEGMENTER_FAILED],
         seconds=float(np.mean([case.seconds for case in cases])),
-        measures=dict(zip(MEASURES, estimates, strict=True)),
+        measures=dict(zip(MEASURES, found, strict=True)),
     )
 
 
@@ -257,12 +268,12 @@ def compare(
     after = np.array([_values(case, modes[1]) for _, case in pairs])
     groups = [case.group for case, _ in pairs]
     differences = after - before
-    estimates = _estimates(groups, differences, seed)
+    found = estimates(groups, differences, seed)
     chances = _chances(_clusters(groups, differences)[0], seed)
     return {
         name: Comparison(
             n=len(pairs),
-            difference=estimates[column],
+            difference=found[column],
             better=int((differences[:, column] > 0).sum()),
             worse=int((differences[:, column] < 0).sum()),
             p=chances[column],
