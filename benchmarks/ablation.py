@@ -55,9 +55,10 @@ SUPERVISED: Final = (
     "optimiser.warmup_steps=5",
 )
 REWARDED: Final = (
-    "batch.generations=8",
-    "batch.per_device=64",
-    "optimiser.learning_rate=1e-4",
+    "batch.generations=16",
+    "batch.per_device=128",
+    "optimiser.learning_rate=2e-4",
+    "rollout.temperature=0.7",
 )
 
 
@@ -215,7 +216,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """Run what has not been run, and publish after each arm."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("out/ablation"))
-    parser.add_argument("--updates", type=int, default=90, help="of each arm")
+    parser.add_argument("--updates", type=int, default=50, help="of each arm")
     parser.add_argument("--cold-updates", type=int, default=900, help="of the cold start")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
