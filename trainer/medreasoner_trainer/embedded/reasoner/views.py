@@ -45,6 +45,12 @@ _UPRIGHT: Final = {"Dermoscopy", "Endoscopy", "Histopathology"}
 _KEPT: Final = 0.7
 """Share of a target that must stay in view."""
 
+_CLOSE: Final = 0.25
+"""Share of views that are close-ups of a target, as many sources crop their pictures."""
+
+_CLOSEST: Final = 1 / 3
+"""Side of the closest one over the picture's."""
+
 _CELLS: Final = 7
 """Side of a cell of coarse masks, in pixels of the shown picture."""
 
@@ -170,10 +176,15 @@ def _affine(group: list[Record], size: tuple[int, int], draw: Generator) -> tupl
     if modality in _UPRIGHT:
         angle += draw.choice([0, 0.5, 1, 1.5]) * np.pi
     zoom, stretch = np.exp(draw.normal(0, 0.13)), np.exp(draw.normal(0, 0.06))
+    middle, focus = np.array(size) / 2, np.array(size) / 2
+    if draw.random() < _CLOSE:
+        zoom *= _CLOSEST ** draw.random()
+        record = group[int(draw.integers(len(group)))]
+        x1, y1, x2, y2 = record.box.corners
+        focus = np.array(((x1 + x2) / 2, (y1 + y2) / 2)) / record.image_size * size
     turn = np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
     linear = turn @ np.diag([mirrored * stretch, 1 / stretch]) * zoom
-    middle = np.array(size) / 2
-    centre = middle + draw.normal(0, 0.06, 2) * size
+    centre = focus + draw.normal(0, 0.06 * zoom, 2) * size
     shift = centre - linear @ middle
     (a, b), (d, e) = linear.tolist()
     return a, b, float(shift[0]), d, e, float(shift[1])
