@@ -65,10 +65,22 @@ def load_processor(model: Model, sides: Sequence[Examples]) -> Any:
             f"The processor in {model.path} cannot be loaded ({type(error).__name__}); the folder "
             "must hold tokenizer and preprocessor_config.json beside the weights."
         ) from error
+    _keep_size(processor.image_processor, sides)
     _require_identity(processor.image_processor.size, sides)
     processor.tokenizer.padding_side = "left"
     keep_preprocessed(processor.image_processor)
     return processor
+
+
+def _keep_size(images: Any, sides: Sequence[Examples]) -> None:
+    """Let a processor that resizes to the very area of training leave pictures of it alone.
+
+    `smart_resize` to one area does not keep what it returned: each side was rounded, to half or
+    twice its length where it is one cell long.
+    """
+    low, high = images.size["shortest_edge"], images.size["longest_edge"]
+    if all(low == high == examples.side**2 for examples in sides):
+        images.size = {"shortest_edge": low // 4, "longest_edge": 4 * high}
 
 
 def _require_identity(size: Any, sides: Sequence[Examples]) -> None:
