@@ -51,7 +51,9 @@ def test_its_processor_shows_a_picture_as_training_did(exported: Path, data: Pat
         assert (width, height) == Scale(record.image_size, 84).shown
 
 
-def test_training_goes_on_from_what_was_exported(exported: Path, data: Path, tmp_path: Path) -> None:
+def test_training_goes_on_from_what_was_exported(
+    exported: Path, data: Path, tmp_path: Path
+) -> None:
     """The exported processor resizes to one area, and pictures of training have it already."""
     assert train(exported, data, tmp_path / "run", *SFT, "optimiser.max_steps=1").step == 1
 
