@@ -88,6 +88,26 @@ def test_answers_can_be_read_and_name_no_diagnosis(data: Path) -> None:
         assert not any(word in name for word in DIAGNOSES)
 
 
+def test_unclear_questions_lose_words_and_letters_but_not_their_answers(data: Path) -> None:
+    train = opened(data)
+    pictures, wording = Pictures(train, SIDE), Wording(train.records)
+    clear, unclear = (
+        [
+            wording.draw(pictures.plain(seed % len(train.records)), draw, share)
+            for seed in range(150)
+            for draw in [np.random.default_rng(seed)]
+        ]
+        for share in (0.0, 1.0)
+    )
+    kept = [(whole, part) for (whole, _), (part, _) in zip(clear, unclear, strict=True)]
+    shorter = [pair for pair in kept if len(pair[1].split()) < len(pair[0].split())]
+    misspelt = [part for whole, part in kept if set(part.split()) - set(whole.split())]
+    assert len(shorter) > 75
+    assert 30 < len(misspelt) < 150
+    assert all(part for _, part in kept)
+    assert {text.split(".")[0] for _, text in unclear} == {text.split(".")[0] for _, text in clear}
+
+
 def test_whitened_tokens_are_centred_and_even_and_tell_the_same(data: Path) -> None:
     pictures = Pictures(opened(data), SIDE)
     visual = new_model(3).model.model.visual

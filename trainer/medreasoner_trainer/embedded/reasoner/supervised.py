@@ -48,7 +48,7 @@ class SupervisedRecipe:
         Further questions about each picture, of whose answers only the first sentence is learned,
         which says how the question was read.
     unclear : float
-        Share of questions that lose some of their words.
+        Share of questions that lose some of their words and letters.
     frozen : int
         First steps, in which the vision tower keeps its weights.
     learning_rate, vision_rate, weight_decay, warmup

@@ -9,6 +9,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Final
 
+import numpy as np
 from numpy.random import Generator
 
 from medreasoner_trainer.construct.clues import ask_about, ask_nothing
@@ -37,6 +38,9 @@ _MODALITIES: Final = (
 
 _MOST_LOST: Final = 0.6
 """Share of the words that an unclear question may lose."""
+
+_MISTYPED: Final = 0.15
+"""Share of its words with a letter missing: other tokens spell the rest."""
 
 _UNANSWERABLE: Final = 0.07
 _ABSENT: Final = 0.07
@@ -105,8 +109,9 @@ class Wording:
         draw : Generator
             Of random numbers.
         unclear : float
-            Share of questions for a target that lose some of their words, so that what is shown
-            has to decide. Those for what is not shown keep theirs: refusing takes a clear question.
+            Share of questions for a target that lose some of their words and letters, so that
+            what is shown has to decide and no single word is relied on. Those for what is not
+            shown keep theirs: refusing takes a clear question.
         """
         chance = draw.random()
         if chance < _UNANSWERABLE:
@@ -119,7 +124,7 @@ class Wording:
             return self._question(category, draw), absent
         question = self._question(target.record.category, draw)
         if draw.random() < unclear:
-            question = _thinned(question, draw)
+            question = _mistyped(_thinned(question, draw), draw)
         return question, _answer(target, view)
 
     def _question(self, category: str, draw: Generator) -> str:
@@ -136,6 +141,16 @@ def _thinned(question: str, draw: Generator) -> str:
     kept = draw.random(len(words)) > draw.uniform(0, _MOST_LOST)
     kept[int(draw.integers(len(words)))] = True
     return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
+
+
+def _mistyped(question: str, draw: Generator) -> str:
+    """The question with a letter missing in some of its words."""
+    words = question.split()
+    for place in np.flatnonzero(draw.random(len(words)) < _MISTYPED):
+        word = words[place]
+        gone = int(draw.integers(len(word)))
+        words[place] = word[:gone] + word[gone + 1 :]
+    return " ".join(words)
 
 
 def _answer(target: Target, view: View) -> str:
