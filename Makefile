@@ -99,7 +99,7 @@ SHIPPED := napari_medreasoner/engines/embedded/weights
 	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) \
 	  --out $(EMBEDDED)/reasoner && wait $$beside
 	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet
-	$(BIN)/medreasoner-train embedded ship $(EMBEDDED) --reasoner $(EMBEDDED)/reasoner/cold
+	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --reasoner $(EMBEDDED)/reasoner/cold
 
 # A model of a million parameters learns to ground from nothing; curve.png in out/train-tiny.
 train-tiny: .venv/.test

@@ -47,6 +47,7 @@ class Asked:
     """One reasoner on one record; times in milliseconds."""
 
     parsed: float
+    refused: float
     iou: float
     hit: float
     chain: float
@@ -113,10 +114,11 @@ def ask(task: tuple[str, str, str, Record]) -> Asked:
     try:
         found: Grounding = parse_answer(text).on_image(mask.shape[1], mask.shape[0])
     except AnswerError as error:
-        return Asked(float(error.fault == "refused"), 0.0, 0.0, 0.0, *times)
+        refused = float(error.fault == "refused")
+        return Asked(refused, refused, 0.0, 0.0, 0.0, *times)
     iou = box_iou(found.box, record.box)
     made = engine.segment(engine.set_image(image), Prompts(box=found.box, points=found.points))
-    return Asked(1.0, iou, float(iou >= 0.5), dice(made.mask, mask), *times)
+    return Asked(1.0, 0.0, iou, float(iou >= 0.5), dice(made.mask, mask), *times)
 
 
 def segment(task: tuple[str, Record]) -> Segmented:

@@ -2,7 +2,8 @@
 
 It has read a few thousand questions about some forty structures and nothing else, so that it
 knows no medicine beyond them. What it writes is what it was trained to write: its trace can be
-wrong, and it makes no diagnosis. None is good enough yet to ship with the package.
+wrong, and it makes no diagnosis. One ships with the package; what it is worth stands in
+`weights/small-qwen.md`.
 """
 
 from __future__ import annotations
@@ -20,13 +21,16 @@ from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.core.protocol import EngineInfo
 from napari_medreasoner.engines.base import ReasonerInput
 from napari_medreasoner.engines.embedded.decoder import GreedyDecoder
+from napari_medreasoner.engines.embedded.graphs import SHIPPED
 from napari_medreasoner.engines.embedded.patches import resized, shown_size
 from napari_medreasoner.engines.models.card import ModelCard
 from napari_medreasoner.engines.options import EngineOptions
 from napari_medreasoner.engines.reasoners.coordinates import space_of
 from napari_medreasoner.engines.reasoners.rewriting import AnswerRewriter
 
-__all__ = ["MOST_TOKENS", "PROMPT", "SIDE", "SmallQwenReasoner", "load"]
+__all__ = ["MOST_TOKENS", "PROMPT", "SIDE", "SmallQwenReasoner", "load", "shipped"]
+
+_NAME: Final = "small-qwen"
 
 SIDE: Final = 224
 """Pictures are shown with about the area of a square of this side."""
@@ -51,18 +55,27 @@ def load(card: ModelCard, folder: Path, options: EngineOptions) -> SmallQwenReas
     WeightsError
         As `SmallQwenReasoner`.
     """
-    info = EngineInfo(
-        name=card.name,
-        title=card.title,
+    return SmallQwenReasoner(_info(card.name, card.title, card.licence), folder)
+
+
+def shipped() -> SmallQwenReasoner:
+    """The one that ships with the package."""
+    info = _info(_NAME, "Small Qwen2.5-VL (embedded)", "weights: non-commercial research")
+    return SmallQwenReasoner(info, SHIPPED / _NAME)
+
+
+def _info(name: str, title: str, licence: str) -> EngineInfo:
+    return EngineInfo(
+        name=name,
+        title=title,
         description=(
             "A small vision-language model that knows the structures it was trained on and reads "
             "the question alone, not the prompt around it; its trace can be wrong."
         ),
-        licence=card.licence,
+        licence=licence,
         coordinates="pixels of the given image; it writes pixels of the resized one",
         input_window=f"as displayed, 8 bit, resized to about {SIDE} x {SIDE} pixels",
     )
-    return SmallQwenReasoner(info, folder)
 
 
 class SmallQwenReasoner:
