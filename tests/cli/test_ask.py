@@ -39,7 +39,7 @@ def ask(case: SampleCase, output: Path, *more: str) -> subprocess.CompletedProce
 
 def test_a_colour_picture_gets_its_four_files(tmp_path: Path) -> None:
     case = CASES["fundus-optic-disc"]
-    done = ask(case, tmp_path / "out", "--crm", "prior")
+    done = ask(case, tmp_path / "out")
     assert done.returncode == 0, done.stderr
     assert sorted(file.name for file in (tmp_path / "out").iterdir()) == sorted(FILES)
     trace = (tmp_path / "out" / "trace.txt").read_text()
@@ -66,8 +66,8 @@ def test_the_reasoner_that_looks_at_the_picture_can_be_named(tmp_path: Path) -> 
 
 def test_a_volume_gets_a_mask_on_its_own_grid(tmp_path: Path) -> None:
     case = CASES["ct-left-kidney"]
-    assert ask(case, tmp_path / "slice", "--crm", "prior").returncode == 0
-    assert ask(case, tmp_path / "grown", "--crm", "prior", "--grow").returncode == 0
+    assert ask(case, tmp_path / "slice").returncode == 0
+    assert ask(case, tmp_path / "grown", "--grow").returncode == 0
     source = nib.load(sample_folder() / case.image)
     truth = nib.load(sample_folder() / case.mask)
     for name, slices in (("slice", 1), ("grown", 3)):
