@@ -10,9 +10,9 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
+from medreasoner_trainer.embedded.reasoner.batches import Batches
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
 from medreasoner_trainer.embedded.reasoner.supervised import (
-    Batches,
     Coordinates,
     SupervisedRecipe,
     logits_of,
@@ -154,13 +154,14 @@ def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
 
 
 def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new: New) -> None:
-    """Rows that share a picture, padded together, against the model called on each alone."""
+    """Texts that share a picture, padded together, against the model called on each alone."""
     train = opened(data)
     batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
-    recipe = SupervisedRecipe(pictures=2, questions=2, readings=1)
+    recipe = SupervisedRecipe(pictures=3, questions=2, readings=1)
     rows = batches.draw(recipe, np.random.default_rng(3))
-    assert [len(texts.ids) for texts in rows.texts] == [4, 2]
+    assert [len(texts.ids) for texts in rows.texts] == [6, 3]
     assert rows.texts[1].ids.shape[1] < rows.texts[0].ids.shape[1]
+    assert len(set(rows.shown.attended.sum(dim=1).tolist())) > 1
     model = new.model.eval()
     patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
     with torch.no_grad():
@@ -168,14 +169,16 @@ def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new
         for texts, found in zip(rows.texts, ours, strict=True):
             theirs = []
             for place, number in enumerate(texts.picture.tolist()):
-                ids = texts.ids[place : place + 1, : int(texts.attended[place].sum())]
+                shown = rows.shown.ids[number, : int(rows.shown.attended[number].sum())]
+                text = texts.ids[place, : int(texts.attended[place].sum())]
+                ids = torch.cat([shown, text])[None]
                 logits = model(
                     input_ids=ids,
                     mm_token_type_ids=(ids == model.config.image_token_id).int(),
                     pixel_values=patches[number],
                     image_grid_thw=rows.grids[number : number + 1],
-                ).logits[0]
-                theirs.append(logits[texts.labels[place, : ids.shape[1]] != -100])
+                ).logits[0, len(shown) :]
+                theirs.append(logits[texts.labels[place, : len(text)] != -100])
             assert torch.allclose(found, torch.cat(theirs), atol=2e-4)
 
 

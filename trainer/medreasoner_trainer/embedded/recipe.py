@@ -16,10 +16,10 @@ from medreasoner_trainer.data import DataSet, open_data
 from medreasoner_trainer.embedded.curves import Curve, draw_curves
 from medreasoner_trainer.embedded.graphs import write_graph, write_weights
 from medreasoner_trainer.embedded.loop import LOG
+from medreasoner_trainer.embedded.reasoner.batches import Batches
 from medreasoner_trainer.embedded.reasoner.exporting import write_graphs
 from medreasoner_trainer.embedded.reasoner.model import new_model
 from medreasoner_trainer.embedded.reasoner.supervised import (
-    Batches,
     Coordinates,
     SupervisedRecipe,
     SupervisedTraining,

@@ -1,0 +1,205 @@
+"""What the language stage is shown and asked, as tokens.
+
+Most of a sequence is its picture, so texts about one picture share what comes up to its end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from medreasoner_trainer.embedded.reasoner.views import Pictures, View
+from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording
+from medreasoner_trainer.training.tokens import END_OF_TURN
+from napari_medreasoner.core.prompts import PromptTemplate
+from napari_medreasoner.engines.embedded.patches import patches_of
+
+__all__ = ["IGNORED", "PER_TOKEN", "Batches", "Rows", "Tokens", "Wanted"]
+
+IGNORED: Final = -100
+"""Label of a token that is not learned."""
+
+PER_TOKEN: Final = 4
+"""Patches of a picture that become one token."""
+
+_END_OF_PICTURE: Final = "<|vision_end|>"
+_ANY: Final = "?"
+"""Questions come after the picture: whatever is asked, the beginning is the same."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How much is drawn.
+
+    Attributes
+    ----------
+    pictures, questions : int
+        Pictures, and questions about each.
+    readings : int
+        Further questions about each picture, of whose answers only the first sentence is learned,
+        which says how the question was read.
+    unclear : float
+        Share of questions that lose some of their words and letters.
+    """
+
+    pictures: int = 8
+    questions: int = 2
+    readings: int = 0
+    unclear: float = 0.0
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Sequences padded on the right to one length.
+
+    Attributes
+    ----------
+    ids, attended : Tensor of int, shape (sequence, token)
+        Tokens, and 1 where there is one.
+    labels : Tensor of int, shape (sequence, token)
+        The token that follows, where it is to be learned.
+    picture : Tensor of int, shape (sequence,)
+        Which picture each belongs to.
+    """
+
+    ids: Tensor
+    attended: Tensor
+    labels: Tensor
+    picture: Tensor
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Pictures, cut into patches, and texts about them in groups of like length.
+
+    Attributes
+    ----------
+    patches : Tensor, shape (patch, values)
+        Of all pictures, one after the other.
+    grids : Tensor of int, shape (picture, 3)
+        Frames, and patches down and across.
+    shown : Tokens
+        What texts about a picture begin with, one sequence for each picture.
+    texts : list of Tokens
+        The rest.
+    """
+
+    patches: Tensor
+    grids: Tensor
+    shown: Tokens
+    texts: list[Tokens]
+
+
+class Batches:
+    """Draws batches.
+
+    Parameters
+    ----------
+    processor : Any
+        Of the model.
+    template : PromptTemplate
+        What questions are put in.
+    pictures : Pictures
+        To be seen.
+    wording : Wording
+        To be asked.
+    """
+
+    def __init__(
+        self, processor: Any, template: PromptTemplate, pictures: Pictures, wording: Wording
+    ) -> None:
+        self._processor = processor
+        self._tokenizer = processor.tokenizer
+        self._template = template
+        self._pictures = pictures
+        self._wording = wording
+
+    def draw(self, wanted: Wanted, draw: Generator) -> Rows:
+        """One batch: whole answers, and readings apart as these are short."""
+        views = [self._pictures.draw(draw) for _ in range(wanted.pictures)]
+        whole, readings = [], []
+        for number, view in enumerate(views):
+            for place in range(wanted.questions + wanted.readings):
+                question, answer = self._wording.draw(view, draw, wanted.unclear)
+                if place < wanted.questions:
+                    whole.append((number, (question, answer + END_OF_TURN)))
+                else:
+                    readings.append((number, (question, _first_sentence(answer))))
+        return self.rows(views, [group for group in (whole, readings) if group])
+
+    def rows(self, views: Sequence[View], asked: Sequence[Sequence[tuple[int, Asked]]]) -> Rows:
+        """Groups of questions about views with their answers; the number says which view."""
+        cut = [patches_of(view.picture) for view in views]
+        counts = [len(patches) // PER_TOKEN for patches, _ in cut]
+        sizes = [view.picture.shape[1::-1] for view in views]
+        begun = [self.prompt(_ANY, *sizes[at], counts[at])[0] for at in range(len(views))]
+        return Rows(
+            torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
+            torch.tensor([[1, *grid] for _, grid in cut]),
+            _padded([(at, ids, []) for at, ids in enumerate(begun)], self._tokenizer.pad_token_id),
+            [self._texts(group, sizes) for group in asked],
+        )
+
+    def _texts(
+        self, asked: Sequence[tuple[int, Asked]], sizes: Sequence[tuple[int, ...]]
+    ) -> Tokens:
+        told = []
+        for number, (question, answer) in asked:
+            _, rest = self.prompt(question, *sizes[number], 0)
+            told.append((number, rest, self._ids(answer)))
+        return _padded(told, self._tokenizer.pad_token_id)
+
+    def prompt(
+        self, question: str, width: int, height: int, tokens: int
+    ) -> tuple[list[int], list[int]]:
+        """Tokens of the prompt up to the end of its picture, and the others."""
+        rendered = self._template.render(question, width, height)
+        messages = [
+            {
+                "role": message.role,
+                "content": [{"type": "image"}, {"type": "text", "text": message.content}],
+            }
+            for message in rendered
+        ]
+        text = self._processor.apply_chat_template(
+            messages, add_generation_prompt=True, tokenize=False
+        )
+        shown, end, rest = text.partition(_END_OF_PICTURE)
+        shown = shown.replace("<|image_pad|>", "<|image_pad|>" * tokens)
+        return self._ids(shown + end), self._ids(rest)
+
+    def _ids(self, text: str) -> list[int]:
+        ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+
+def _padded(sequences: Sequence[tuple[int, list[int], list[int]]], filler: int) -> Tokens:
+    """Sequences of which the second part is learned; the number says which picture."""
+    wholes, labels = [], []
+    for _, given, told in sequences:
+        whole = torch.tensor(given + told)
+        label = torch.full_like(whole, IGNORED)
+        if told:
+            label[len(given) - 1 : -1] = whole[len(given) :]
+        wholes.append(whole)
+        labels.append(label)
+    ids = pad_sequence(wholes, batch_first=True, padding_value=filler)
+    lengths = torch.tensor([len(whole) for whole in wholes])
+    return Tokens(
+        ids,
+        (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
+        pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+        torch.tensor([number for number, _, _ in sequences]),
+    )
+
+
+def _first_sentence(text: str) -> str:
+    """Without its full stop, which is another token where a sentence follows."""
+    return text[: text.index(".")]
