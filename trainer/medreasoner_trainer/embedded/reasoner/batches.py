@@ -138,7 +138,7 @@ class Batches:
         """Groups of questions about views with their answers; the number says which view."""
         cut = [patches_of(view.picture) for view in views]
         counts = [len(patches) // PER_TOKEN for patches, _ in cut]
-        sizes = [view.picture.shape[1::-1] for view in views]
+        sizes = [(view.picture.shape[1], view.picture.shape[0]) for view in views]
         begun = [self.prompt(_ANY, *sizes[at], counts[at])[0] for at in range(len(views))]
         return Rows(
             torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
@@ -148,7 +148,7 @@ class Batches:
         )
 
     def _texts(
-        self, asked: Sequence[tuple[int, Asked]], sizes: Sequence[tuple[int, ...]]
+        self, asked: Sequence[tuple[int, Asked]], sizes: Sequence[tuple[int, int]]
     ) -> Tokens:
         told = []
         for number, (question, answer) in asked:
