@@ -10,13 +10,12 @@ import torch
 from numpy.typing import NDArray
 from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
-from medreasoner_trainer.embedded.reasoner.batches import Batches
+from medreasoner_trainer.construct.clues import ask_in_pieces, load_clues
+from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
-from medreasoner_trainer.embedded.reasoner.supervised import (
-    Coordinates,
-    SupervisedRecipe,
-    logits_of,
-)
+from medreasoner_trainer.embedded.reasoner.numbers import Coordinates, number_tokens
+from medreasoner_trainer.embedded.reasoner.reading import ReadingRecipe
+from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, logits_of
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
@@ -108,6 +107,33 @@ def test_unclear_questions_lose_words_and_letters_but_not_their_answers(data: Pa
     assert {text.split(".")[0] for _, text in unclear} == {text.split(".")[0] for _, text in clear}
 
 
+def test_readings_are_learned_but_for_what_the_picture_would_tell(data: Path, new: New) -> None:
+    train = opened(data)
+    tokenizer = new.processor.tokenizer
+    batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
+    texts = batches.readings(ReadingRecipe(readings=60), np.random.default_rng(0))
+    learned = [
+        tokenizer.decode(labels[labels != IGNORED]).replace("<think>", "")
+        for labels in texts.labels
+    ]
+    read = [text for text in learned if text.startswith("The, and I take the question to be ")]
+    assert len(read) > 40
+    assert {text.rpartition(" about ")[2] for text in read} <= set(names_for_traces().values())
+    assert any(text.startswith("I read the question and find no") for text in learned)
+    assert len(read) < len(learned) == 60
+
+
+def test_pieces_of_questions_are_of_the_category() -> None:
+    other, draw = "Mark it boldly, please.", np.random.default_rng(0)
+    clues = load_clues()["spleen"]
+    questions = [ask_in_pieces("spleen", [other], draw) for _ in range(300)]
+    words = {word for text in (other, *clues.things, *clues.stems) for word in text.split()}
+    assert all(set(question.split()) <= words for question in questions)
+    assert any("boldly," in question for question in questions)
+    assert len(set(questions)) > 280
+    assert max(len(question.split()) for question in questions) <= 21
+
+
 def test_whitened_tokens_are_centred_and_even_and_tell_the_same(data: Path) -> None:
     pictures = Pictures(opened(data), SIDE)
     visual = new_model(3).model.model.visual
@@ -153,6 +179,17 @@ def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
     assert loss("1", "[") > 1
 
 
+def test_near_numbers_begin_nearly_alike(new: New) -> None:
+    weights = new.model.get_input_embeddings().weight.detach()
+    numbers = weights[number_tokens(new.processor.tokenizer)]
+    alike = torch.nn.functional.normalize(numbers, dim=1) @ torch.nn.functional.normalize(
+        numbers[100], dim=0
+    )
+    assert alike.argmax() == 100
+    assert alike[99] > alike[96] > alike[80] > alike[200]
+    assert numbers.std() == pytest.approx(float(weights.std()), rel=0.1)
+
+
 def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new: New) -> None:
     """Texts that share a picture, padded together, against the model called on each alone."""
     train = opened(data)
@@ -186,7 +223,9 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
     """All stages, a few steps each; what is shipped says what its checkpoint says."""
     vision = VisionRecipe(steps=2, batch=2, warmup=1, absent=1)
     supervised = SupervisedRecipe(steps=3, pictures=2, questions=1, frozen=1, warmup=1)
-    train_reasoner(data, tmp_path, ["open"], vision, [supervised, supervised], lambda _: None)
+    reading = ReadingRecipe(steps=2, readings=3, warmup=1)
+    stages = [supervised, supervised]
+    train_reasoner(data, tmp_path, ["open"], vision, reading, stages, lambda _: None)
     assert np.isfinite(
         [line["loss"] for line in lines_of(tmp_path / "supervised-2/log.jsonl")]
     ).all()

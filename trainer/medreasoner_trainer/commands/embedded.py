@@ -57,11 +57,13 @@ def reasoner(
     """Train the small Qwen's eyes, then its language; GRPO may follow."""
     chosen = _chosen(tiers)
     with train_extra("train"):
+        from medreasoner_trainer.embedded.reasoner.reading import ReadingRecipe
         from medreasoner_trainer.embedded.reasoner.supervised import STAGES
         from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
         from medreasoner_trainer.embedded.recipe import train_reasoner
     stages = [replace(stage, seed=stage.seed + seed) for stage in STAGES]
-    train_reasoner(data, out, chosen, VisionRecipe(seed=seed), stages, typer.echo)
+    vision, reading = VisionRecipe(seed=seed), ReadingRecipe(seed=seed)
+    train_reasoner(data, out, chosen, vision, reading, stages, typer.echo)
 
 
 @embedded_app.command()

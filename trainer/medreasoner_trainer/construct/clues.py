@@ -19,6 +19,7 @@ __all__ = [
     "Clues",
     "Unanswerable",
     "ask_about",
+    "ask_in_pieces",
     "ask_nothing",
     "load_clues",
     "load_frames",
@@ -30,6 +31,13 @@ _FRAMES: Final = "frames.toml"
 _UNANSWERABLE: Final = "unanswerable.toml"
 _KINDS: Final = ("name", "thing", "stem")
 _SHARES: Final = (0.25, 0.5, 0.25)
+
+_MOST_PIECES: Final = 3
+_PIECE: Final = (2, 7)
+"""Least and most words of a piece."""
+
+_SHUFFLED: Final = 0.3
+"""Share of questions in pieces whose words are shuffled."""
 
 
 class Clues(BaseModel):
@@ -100,6 +108,38 @@ def ask_about(category: str, draw: np.random.Generator) -> str:
     if kind == "stem":
         return _one_of(clues.stems, draw)
     return _framed(clues.names if kind == "name" else clues.things, draw)
+
+
+def ask_in_pieces(category: str, others: Sequence[str], draw: np.random.Generator) -> str:
+    """Draw words that only together tell the category, in no grammar.
+
+    Parameters
+    ----------
+    category : str
+        Of the clues.
+    others : sequence of str
+        Further questions about it.
+    draw : Generator
+        Of random numbers.
+
+    Returns
+    -------
+    str
+        One to three pieces of clues and questions: no two are alike, so that they cannot be
+        learned by heart and every word has to count, as in a classifier of words.
+    """
+    clues = load_clues()[category]
+    # Things twice: frames leave less of them than of stems in whole questions.
+    wholes = [*clues.things, *clues.things, *clues.stems, *others]
+    words: list[str] = []
+    for _ in range(int(draw.integers(1, _MOST_PIECES + 1))):
+        whole = _one_of(wholes, draw).split()
+        length = int(draw.integers(_PIECE[0], _PIECE[1] + 1))
+        start = int(draw.integers(max(1, len(whole) - length + 1)))
+        words += whole[start : start + length]
+    if draw.random() < _SHUFFLED:
+        words = [words[place] for place in draw.permutation(len(words))]
+    return " ".join(words)
 
 
 def ask_nothing(draw: np.random.Generator, known: Collection[str]) -> str:

@@ -19,11 +19,9 @@ from medreasoner_trainer.embedded.loop import LOG
 from medreasoner_trainer.embedded.reasoner.batches import Batches
 from medreasoner_trainer.embedded.reasoner.exporting import write_graphs
 from medreasoner_trainer.embedded.reasoner.model import new_model
-from medreasoner_trainer.embedded.reasoner.supervised import (
-    Coordinates,
-    SupervisedRecipe,
-    SupervisedTraining,
-)
+from medreasoner_trainer.embedded.reasoner.numbers import Coordinates
+from medreasoner_trainer.embedded.reasoner.reading import ReadingRecipe, ReadingTraining
+from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, SupervisedTraining
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import TOWER, VisionRecipe, VisionTraining
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
@@ -118,10 +116,11 @@ def train_reasoner(
     out: Path,
     tiers: Sequence[str],
     vision: VisionRecipe,
+    reading: ReadingRecipe,
     stages: Sequence[SupervisedRecipe],
     report: Report,
 ) -> None:
-    """Train vision tower, then language, and write a checkpoint that GRPO can start from.
+    """Train the tower, reading, then both together; write a checkpoint that GRPO can start from.
 
     Parameters
     ----------
@@ -133,6 +132,8 @@ def train_reasoner(
         Licence tiers that are trained on.
     vision : VisionRecipe
         How the tower is trained.
+    reading : ReadingRecipe
+        How the language model learns to read questions.
     stages : sequence of SupervisedRecipe
         How the whole model is, one after the other.
     report : callable
@@ -153,7 +154,9 @@ def train_reasoner(
     model.model.visual.load_state_dict(read_tensors(tower))
     whiten_tokens(model.model.visual, pictures, vision.seed)
     batches = Batches(processor, PROMPT, pictures, Wording(train.records))
+    ReadingTraining(model, batches, reading, out / "reading").run(report)
     curves: list[Curve] = [("vision tower", tower.parent / LOG, ("iou", "validation_iou"))]
+    curves.append(("reading", out / "reading" / LOG, ("loss",)))
     for number, stage in enumerate(stages, start=1):
         folder = out / f"supervised-{number}"
         coordinates = Coordinates(processor.tokenizer, stage.spread)

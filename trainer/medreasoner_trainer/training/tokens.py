@@ -112,7 +112,7 @@ def _texts() -> Iterator[str]:
     for template in BUILT_IN.values():
         yield from (message.content for message in template.render("?", 840, 840))
     for bank in load_bank().values():
-        yield from bank.questions
+        yield from bank.for_split("train")
     for topic in load_phrases().values():
         for sentences in topic.values():
             yield from sentences

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from medreasoner_trainer.embedded.reasoner.views import Pictures, View
-from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording
+from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording, first_sentence
 from medreasoner_trainer.training.tokens import END_OF_TURN
 from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.engines.embedded.patches import patches_of
@@ -32,6 +32,10 @@ PER_TOKEN: Final = 4
 _END_OF_PICTURE: Final = "<|vision_end|>"
 _ANY: Final = "?"
 """Questions come after the picture: whatever is asked, the beginning is the same."""
+_ANY_SIZE: Final = (224, 224)
+
+Ids = tuple[list[int], bool]
+"""Tokens of a part of a sequence, and whether they are to be learned."""
 
 
 @dataclass(frozen=True)
@@ -45,14 +49,16 @@ class Wanted:
     readings : int
         Further questions about each picture, of whose answers only the first sentence is learned,
         which says how the question was read.
-    unclear : float
-        Share of questions that lose some of their words and letters.
+    unclear, pieces : float
+        Shares of questions that lose some of their words and letters, and that are put together
+        from pieces of others.
     """
 
     pictures: int = 8
     questions: int = 2
     readings: int = 0
     unclear: float = 0.0
+    pieces: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -117,6 +123,7 @@ class Batches:
     ) -> None:
         self._processor = processor
         self._tokenizer = processor.tokenizer
+        self._filler = processor.tokenizer.pad_token_id
         self._template = template
         self._pictures = pictures
         self._wording = wording
@@ -127,11 +134,11 @@ class Batches:
         whole, readings = [], []
         for number, view in enumerate(views):
             for place in range(wanted.questions + wanted.readings):
-                question, answer = self._wording.draw(view, draw, wanted.unclear)
+                question, answer = self._wording.draw(view, draw, wanted.unclear, wanted.pieces)
                 if place < wanted.questions:
                     whole.append((number, (question, answer + END_OF_TURN)))
                 else:
-                    readings.append((number, (question, _first_sentence(answer))))
+                    readings.append((number, (question, first_sentence(answer))))
         return self.rows(views, [group for group in (whole, readings) if group])
 
     def rows(self, views: Sequence[View], asked: Sequence[Sequence[tuple[int, Asked]]]) -> Rows:
@@ -143,7 +150,7 @@ class Batches:
         return Rows(
             torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
             torch.tensor([[1, *grid] for _, grid in cut]),
-            _padded([(at, ids, []) for at, ids in enumerate(begun)], self._tokenizer.pad_token_id),
+            _padded(self._filler, [(at, [(ids, False)]) for at, ids in enumerate(begun)]),
             [self._texts(group, sizes) for group in asked],
         )
 
@@ -153,8 +160,18 @@ class Batches:
         told = []
         for number, (question, answer) in asked:
             _, rest = self.prompt(question, *sizes[number], 0)
-            told.append((number, rest, self._ids(answer)))
-        return _padded(told, self._tokenizer.pad_token_id)
+            told.append((number, [(rest, False), (self._ids(answer), True)]))
+        return _padded(self._filler, told)
+
+    def readings(self, wanted: Wanted, draw: Generator) -> Tokens:
+        """Texts without a picture that say how a question is read; `wanted.readings` of them."""
+        told = []
+        for number in range(wanted.readings):
+            question, answer = self._wording.read(draw, wanted.unclear, wanted.pieces)
+            shown, rest = self.prompt(question, *_ANY_SIZE, 0)
+            parts = [(shown, False), (rest, False)]
+            told.append((number, parts + [(self._ids(text), learned) for text, learned in answer]))
+        return _padded(self._filler, told)
 
     def prompt(
         self, question: str, width: int, height: int, tokens: int
@@ -180,14 +197,14 @@ class Batches:
         return ids
 
 
-def _padded(sequences: Sequence[tuple[int, list[int], list[int]]], filler: int) -> Tokens:
-    """Sequences of which the second part is learned; the number says which picture."""
+def _padded(filler: int, sequences: Sequence[tuple[int, Sequence[Ids]]]) -> Tokens:
+    """Sequences in parts, of which some are learned; the number says which picture."""
     wholes, labels = [], []
-    for _, given, told in sequences:
-        whole = torch.tensor(given + told)
+    for _, parts in sequences:
+        whole = torch.tensor([token for ids, _ in parts for token in ids])
+        learned = torch.tensor([told for ids, told in parts for _ in ids])
         label = torch.full_like(whole, IGNORED)
-        if told:
-            label[len(given) - 1 : -1] = whole[len(given) :]
+        label[:-1] = whole[1:].where(learned[1:], torch.tensor(IGNORED))
         wholes.append(whole)
         labels.append(label)
     ids = pad_sequence(wholes, batch_first=True, padding_value=filler)
@@ -196,10 +213,5 @@ def _padded(sequences: Sequence[tuple[int, list[int], list[int]]], filler: int) 
         ids,
         (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
         pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-        torch.tensor([number for number, _, _ in sequences]),
+        torch.tensor([number for number, _ in sequences]),
     )
-
-
-def _first_sentence(text: str) -> str:
-    """Without its full stop, which is another token where a sentence follows."""
-    return text[: text.index(".")]

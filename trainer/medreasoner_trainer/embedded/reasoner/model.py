@@ -9,6 +9,7 @@ import torch
 from transformers import Qwen2_5_VLForConditionalGeneration
 
 from medreasoner_trainer.construct.clues import load_clues, load_frames, load_unanswerable
+from medreasoner_trainer.embedded.reasoner.numbers import order_numbers
 from medreasoner_trainer.embedded.reasoner.wording import answer_texts
 from medreasoner_trainer.training.tiny import small_config, small_processor, token_ids
 from medreasoner_trainer.training.tokens import END_OF_TEXT, END_OF_TURN, small_tokenizer
@@ -36,6 +37,7 @@ def new_model(seed: int = 0) -> New:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         model = Qwen2_5_VLForConditionalGeneration(config)
+    order_numbers(model, tokenizer, seed)
     model.generation_config.eos_token_id = [ids[END_OF_TURN], ids[END_OF_TEXT]]
     model.generation_config.pad_token_id = ids[END_OF_TEXT]
     return New(model, small_processor(tokenizer))

@@ -15,15 +15,15 @@ from typing import Any, Final
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional
 from transformers import DynamicCache
 
 from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
 from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches, Rows, Tokens, Wanted
+from medreasoner_trainer.embedded.reasoner.numbers import Coordinates
 from medreasoner_trainer.embedded.reasoner.vision import make_fast
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
-__all__ = ["MODEL", "STAGES", "Coordinates", "SupervisedRecipe", "SupervisedTraining"]
+__all__ = ["MODEL", "STAGES", "SupervisedRecipe", "SupervisedTraining"]
 
 MODEL: Final = "model.pt"
 
@@ -54,7 +54,7 @@ class SupervisedRecipe(Wanted):
     vision_rate: float = 3e-4
     weight_decay: float = 0.02
     warmup: int = 50
-    spread: float = 2.0
+    spread: float = 8.0
     coordinate_weight: float = 2.0
     seed: int = 0
 
@@ -66,51 +66,6 @@ STAGES: Final = (
     ),
 )
 """What the shipped model learned in: one after the other."""
-
-
-class Coordinates:
-    """The tokens of a vocabulary that are numbers, and their spread labels.
-
-    Parameters
-    ----------
-    tokenizer : Any
-        Every number up to some largest one is one token.
-    spread : float
-        Standard deviation in pixels.
-    """
-
-    def __init__(self, tokenizer: Any, spread: float) -> None:
-        words = tokenizer.get_vocab()
-        count = 0
-        while str(count) in words:
-            count += 1
-        self.tokens = torch.tensor([words[str(number)] for number in range(count)])
-        self.number = torch.full((len(tokenizer),), -1)
-        self.number[self.tokens] = torch.arange(count)
-        self.underscore = words["_"]
-        gap = torch.arange(count)[None] - torch.arange(count)[:, None]
-        self.target = torch.softmax(-(gap.float() ** 2) / (2 * spread**2), dim=1)
-
-    def loss(self, logits: Tensor, labels: Tensor, before: Tensor, weight: float) -> Tensor:
-        """Cross entropy; labels that are coordinates count `weight` times.
-
-        Parameters
-        ----------
-        logits : Tensor, shape (token, vocabulary)
-            Of the tokens with a label.
-        labels, before : Tensor of int, shape (token,)
-            Those labels, and the token before each: "1" in "points_1" is no coordinate.
-        weight : float
-            Of coordinates.
-        """
-        logs = functional.log_softmax(logits.float(), dim=-1)
-        exact = -logs.gather(1, labels[:, None])[:, 0]
-        number = self.number[labels]
-        placed = (number >= 0) & (before != self.underscore)
-        soft = -(self.target[number[placed]] * logs[placed][:, self.tokens]).sum(dim=1)
-        total = exact[~placed].sum() + weight * soft.sum()
-        mean: Tensor = total / (labels.numel() + (weight - 1) * placed.sum())
-        return mean
 
 
 def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 from numpy.random import Generator
 
-from medreasoner_trainer.construct.clues import ask_about, ask_nothing
+from medreasoner_trainer.construct.clues import ask_about, ask_in_pieces, ask_nothing
 from medreasoner_trainer.construct.questions import load_bank
 from medreasoner_trainer.construct.traces import short_trace_for
 from medreasoner_trainer.data import Record
@@ -20,9 +20,9 @@ from medreasoner_trainer.embedded.reasoner.views import Target, View
 from napari_medreasoner.core.geometry import Box, Point
 from napari_medreasoner.core.grounding import format_answer, format_refusal
 
-__all__ = ["Asked", "Wording", "answer_texts", "names_for_traces"]
+__all__ = ["Asked", "Part", "Wording", "answer_texts", "first_sentence", "names_for_traces"]
 
-_FROM_BANK: Final = 0.45
+_FROM_BANK: Final = 0.2
 _MODALITIES: Final = (
     "CT",
     "Dermoscopy",
@@ -53,6 +53,9 @@ _NOTHING: Final = format_refusal(
 
 Asked = tuple[str, str]
 """A question and the text that answers it."""
+
+Part = tuple[str, bool]
+"""A part of an answer, and whether it is to be learned."""
 
 
 @cache
@@ -99,7 +102,7 @@ class Wording:
             self._shown[record.modality].add(record.category)
         self._known = sorted({record.category for record in records})
 
-    def draw(self, view: View, draw: Generator, unclear: float = 0.0) -> Asked:
+    def draw(self, view: View, draw: Generator, unclear: float = 0.0, pieces: float = 0.0) -> Asked:
         """Ask something of a view: mostly for one of its targets.
 
         Parameters
@@ -112,6 +115,9 @@ class Wording:
             Share of questions for a target that lose some of their words and letters, so that
             what is shown has to decide and no single word is relied on. Those for what is not
             shown keep theirs: refusing takes a clear question.
+        pieces : float
+            Share of questions for a target that are put together from pieces of others; of the
+            rest `unclear` is a share.
         """
         chance = draw.random()
         if chance < _UNANSWERABLE:
@@ -122,17 +128,56 @@ class Wording:
             category = others[int(draw.integers(len(others)))]
             absent = absent_answer(target.record.modality, category)
             return self._question(category, draw), absent
-        question = self._question(target.record.category, draw)
+        return self._asked(target.record.category, draw, unclear, pieces), _answer(target, view)
+
+    def read(self, draw: Generator, unclear: float, pieces: float) -> tuple[str, list[Part]]:
+        """Ask without a picture: the answer is how the question is read, the first sentence.
+
+        What the image looks like is given and not learned. All categories are asked for alike.
+
+        Parameters
+        ----------
+        draw, unclear, pieces
+            As for `draw`.
+        """
+        chance = draw.random()
+        if chance < _UNANSWERABLE:
+            return ask_nothing(draw, self._known), [(first_sentence(_NOTHING), True)]
+        category = self._known[int(draw.integers(len(self._known)))]
+        there = chance >= _UNANSWERABLE + _ABSENT
+        fit = [m for m, shown in sorted(self._shown.items()) if (category in shown) == there]
+        modality = fit[int(draw.integers(len(fit)))]
+        if there:
+            question = self._asked(category, draw, unclear, pieces)
+        else:
+            question = self._question(category, draw)
+        answer = first_sentence(format_refusal(_reading(modality, category), ""))
+        first, seen, rest = answer.partition(f" image looks like {modality}")
+        return question, [(first, True), (seen, False), (rest, True)]
+
+    def _asked(self, category: str, draw: Generator, unclear: float, pieces: float) -> str:
+        if draw.random() < pieces:
+            return ask_in_pieces(category, _of_bank(category), draw)
+        question = self._question(category, draw)
         if draw.random() < unclear:
-            question = _mistyped(_thinned(question, draw), draw)
-        return question, _answer(target, view)
+            return _mistyped(_thinned(question, draw), draw)
+        return question
 
     def _question(self, category: str, draw: Generator) -> str:
-        bank = load_bank().get(category)
-        if bank is not None and draw.random() < _FROM_BANK:
-            questions = bank.for_split("train")
+        questions = _of_bank(category)
+        if questions and draw.random() < _FROM_BANK:
             return questions[int(draw.integers(len(questions)))]
         return ask_about(category, draw)
+
+
+def first_sentence(text: str) -> str:
+    """Without its full stop, which is another token where a sentence follows."""
+    return text[: text.index(".")]
+
+
+def _of_bank(category: str) -> Sequence[str]:
+    bank = load_bank().get(category)
+    return () if bank is None else bank.for_split("train")
 
 
 def _thinned(question: str, draw: Generator) -> str:
