@@ -7,8 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from transformers import AutoModelForImageTextToText, AutoProcessor, GenerationConfig
 
 from medreasoner_trainer.construct.clues import ask_in_pieces, load_clues
 from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches
@@ -21,7 +19,6 @@ from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
 from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
 from medreasoner_trainer.embedded.recipe import ship_reasoner, train_reasoner
-from medreasoner_trainer.training.policy import banned_tokens
 from napari_medreasoner.core.errors import AnswerError, QuestionError, WeightsError
 from napari_medreasoner.core.grounding import AnswerFault, parse_answer
 from napari_medreasoner.core.masks import box_of_mask
@@ -30,13 +27,13 @@ from napari_medreasoner.core.prompts import BUILT_IN
 from napari_medreasoner.engines.base import question_for
 from napari_medreasoner.engines.embedded.patches import patches_of
 from napari_medreasoner.engines.embedded.small_qwen import (
-    MOST_TOKENS,
     PROMPT,
     SIDE,
     SmallQwenReasoner,
 )
 from napari_medreasoner.engines.registry import create_reasoner
 from tests.trainer.embedded.sets import opened
+from tests.trainer.embedded.spoken import Spoken
 from tests.trainer.training.runs import lines_of
 
 DIAGNOSES = ("tumor", "cancer", "malignant", "benign", "glioma", "meningioma", "edema")
@@ -237,7 +234,7 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
     assert isinstance(reasoner, SmallQwenReasoner)
     picture = Pictures(opened(data), SIDE).plain(0).picture
     ours = "".join(reasoner.pieces("Where is it?", picture))
-    assert ours == said(tmp_path / "small-qwen", "Where is it?", picture)
+    assert ours == Spoken(tmp_path / "small-qwen").said("Where is it?", picture)
     assert ours
     template = next(iter(BUILT_IN.values()))
     assert "".join(reasoner.stream(question_for(reasoner, picture, "Where is it?", template)))
@@ -246,28 +243,3 @@ def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> Non
     (tmp_path / "small-qwen/tokenizer.json").write_text("{", encoding="utf-8")
     with pytest.raises(WeightsError, match="small-qwen"):
         create_reasoner(str(tmp_path / "small-qwen"))
-
-
-def said(folder: Path, question: str, picture: NDArray[np.uint8]) -> str:
-    """Greedy text of transformers, from the same files."""
-    processor = AutoProcessor.from_pretrained(folder)
-    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
-    text = PROMPT.render(question, *picture.shape[1::-1])[-1].content
-    content = [{"type": "image", "image": picture.copy()}, {"type": "text", "text": text}]
-    inputs = processor.apply_chat_template(
-        [{"role": "user", "content": content}],
-        add_generation_prompt=True,
-        tokenize=True,
-        return_dict=True,
-        return_tensors="pt",
-    )
-    tokenizer = processor.tokenizer
-    how = GenerationConfig(
-        do_sample=False,
-        max_new_tokens=MOST_TOKENS,
-        eos_token_id=[tokenizer.eos_token_id, tokenizer.pad_token_id],
-        pad_token_id=tokenizer.pad_token_id,
-        suppress_tokens=banned_tokens(processor),
-    )
-    made = model.generate(**inputs, generation_config=how)[0, inputs["input_ids"].shape[1] :]
-    return str(tokenizer.decode(made, skip_special_tokens=True))
