@@ -194,7 +194,8 @@ def _mistyped(question: str, draw: Generator) -> str:
     for place in np.flatnonzero(draw.random(len(words)) < _MISTYPED):
         word = words[place]
         gone = int(draw.integers(len(word)))
-        words[place] = word[:gone] + word[gone + 1 :]
+        # A word of one letter stays: a question may have no other.
+        words[place] = word[:gone] + word[gone + 1 :] or word
     return " ".join(words)
 
 
