@@ -17,7 +17,7 @@ from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, l
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
-from medreasoner_trainer.embedded.reasoner.wording import Wording, names_for_traces
+from medreasoner_trainer.embedded.reasoner.wording import Wording, mistyped, names_for_traces
 from medreasoner_trainer.embedded.recipe import ship_reasoner, train_reasoner
 from napari_medreasoner.core.errors import AnswerError, QuestionError, WeightsError
 from napari_medreasoner.core.grounding import AnswerFault, parse_answer
@@ -102,6 +102,11 @@ def test_unclear_questions_lose_words_and_letters_but_not_their_answers(data: Pa
     assert 30 < len(misspelt) < 150
     assert all(part for _, part in kept)
     assert {text.split(".")[0] for _, text in unclear} == {text.split(".")[0] for _, text in clear}
+
+
+def test_words_of_one_letter_stay() -> None:
+    assert {mistyped("I", np.random.default_rng(seed)) for seed in range(60)} == {"I"}
+    assert {mistyped("is", np.random.default_rng(seed)) for seed in range(60)} == {"is", "i", "s"}
 
 
 def test_readings_are_learned_but_for_what_the_picture_would_tell(data: Path, new: New) -> None:

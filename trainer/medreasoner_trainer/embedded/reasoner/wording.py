@@ -20,7 +20,15 @@ from medreasoner_trainer.embedded.reasoner.views import Target, View
 from napari_medreasoner.core.geometry import Box, Point
 from napari_medreasoner.core.grounding import format_answer, format_refusal
 
-__all__ = ["Asked", "Part", "Wording", "answer_texts", "first_sentence", "names_for_traces"]
+__all__ = [
+    "Asked",
+    "Part",
+    "Wording",
+    "answer_texts",
+    "first_sentence",
+    "mistyped",
+    "names_for_traces",
+]
 
 _FROM_BANK: Final = 0.2
 _MODALITIES: Final = (
@@ -160,7 +168,7 @@ class Wording:
             return ask_in_pieces(category, _of_bank(category), draw)
         question = self._question(category, draw)
         if draw.random() < unclear:
-            return _mistyped(_thinned(question, draw), draw)
+            return mistyped(_thinned(question, draw), draw)
         return question
 
     def _question(self, category: str, draw: Generator) -> str:
@@ -188,7 +196,7 @@ def _thinned(question: str, draw: Generator) -> str:
     return " ".join(word for word, stays in zip(words, kept, strict=True) if stays)
 
 
-def _mistyped(question: str, draw: Generator) -> str:
+def mistyped(question: str, draw: Generator) -> str:
     """The question with a letter missing in some of its words."""
     words = question.split()
     for place in np.flatnonzero(draw.random(len(words)) < _MISTYPED):
