@@ -60,12 +60,20 @@ class SupervisedRecipe(Wanted):
 
 
 STAGES: Final = (
-    SupervisedRecipe(),
     SupervisedRecipe(
-        steps=600, readings=3, unclear=0.6, frozen=600, learning_rate=8e-4, warmup=30, seed=1
+        pictures=10,
+        questions=3,
+        readings=3,
+        unclear=0.4,
+        pieces=0.4,
+        steps=2200,
+        frozen=2200,
+        learning_rate=1.2e-3,
+        warmup=40,
+        seed=1,
     ),
 )
-"""What the shipped model learned in: one after the other."""
+"""What `medreasoner-train embedded reasoner` trains in, one after the other."""
 
 
 def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
