@@ -18,6 +18,8 @@ class Spoken:
 
     def __init__(self, folder: Path) -> None:
         self._processor = AutoProcessor.from_pretrained(folder)
+        # Pictures come as the model is shown them; some have a few pixels more than its area.
+        self._processor.image_processor.do_resize = False
         self._model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32)
         self._model.eval()
 
