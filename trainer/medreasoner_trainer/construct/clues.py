@@ -41,7 +41,7 @@ _SHUFFLED: Final = 0.3
 
 
 class Clues(BaseModel):
-    """Wording for one category, true of every image of it; sides are the patient's.
+    """Wording for one category; sides are the patient's. Of lesions, some tell a subtype.
 
     Attributes
     ----------

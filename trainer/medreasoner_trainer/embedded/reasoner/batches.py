@@ -21,12 +21,12 @@ from medreasoner_trainer.training.tokens import END_OF_TURN
 from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.engines.embedded.patches import patches_of
 
-__all__ = ["IGNORED", "PER_TOKEN", "Batches", "Rows", "Tokens", "Wanted"]
+__all__ = ["IGNORED", "Batches", "Rows", "Tokens", "Wanted"]
 
 IGNORED: Final = -100
 """Label of a token that is not learned."""
 
-PER_TOKEN: Final = 4
+_PER_TOKEN: Final = 4
 """Patches of a picture that become one token."""
 
 _END_OF_PICTURE: Final = "<|vision_end|>"
@@ -144,7 +144,7 @@ class Batches:
     def rows(self, views: Sequence[View], asked: Sequence[Sequence[tuple[int, Asked]]]) -> Rows:
         """Groups of questions about views with their answers; the number says which view."""
         cut = [patches_of(view.picture) for view in views]
-        counts = [len(patches) // PER_TOKEN for patches, _ in cut]
+        counts = [len(patches) // _PER_TOKEN for patches, _ in cut]
         sizes = [(view.picture.shape[1], view.picture.shape[0]) for view in views]
         begun = [self.prompt(_ANY, *sizes[at], counts[at])[0] for at in range(len(views))]
         return Rows(
@@ -163,11 +163,11 @@ class Batches:
             told.append((number, [(rest, False), (self._ids(answer), True)]))
         return _padded(self._filler, told)
 
-    def readings(self, wanted: Wanted, draw: Generator) -> Tokens:
-        """Texts without a picture that say how a question is read; `wanted.readings` of them."""
+    def readings(self, count: int, unclear: float, pieces: float, draw: Generator) -> Tokens:
+        """So many texts without a picture that say how a question is read; see `Wording.read`."""
         told = []
-        for number in range(wanted.readings):
-            question, answer = self._wording.read(draw, wanted.unclear, wanted.pieces)
+        for number in range(count):
+            question, answer = self._wording.read(draw, unclear, pieces)
             shown, rest = self.prompt(question, *_ANY_SIZE, 0)
             parts = [(shown, False), (rest, False)]
             told.append((number, parts + [(self._ids(text), learned) for text, learned in answer]))

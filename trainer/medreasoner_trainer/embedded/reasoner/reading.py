@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,32 +16,31 @@ from torch import Tensor
 from torch.nn import functional
 
 from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
-from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches, Tokens, Wanted
-from napari_medreasoner.imaging.writers.atomic import replace_atomically
+from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches, Tokens
 
-__all__ = ["LANGUAGE", "ReadingRecipe", "ReadingTraining"]
-
-LANGUAGE: Final = "language.pt"
+__all__ = ["ReadingRecipe", "ReadingTraining"]
 
 
 @dataclass(frozen=True)
-class ReadingRecipe(Wanted):
-    """How reading is trained; of what is inherited, `pictures` and `questions` play no part.
+class ReadingRecipe:
+    """How reading is trained.
 
     Attributes
     ----------
-    steps : int
-        Updates.
+    steps, texts : int
+        Updates, and questions of each.
+    unclear, pieces : float
+        Shares of questions; see `Wording.draw`.
     learning_rate, weight_decay, warmup
         Of AdamW and its cosine.
     seed : int
         Of draws.
     """
 
-    readings: int = 56
+    steps: int = 1500
+    texts: int = 56
     unclear: float = 0.4
     pieces: float = 0.6
-    steps: int = 1500
     learning_rate: float = 1.2e-3
     weight_decay: float = 0.05
     warmup: int = 30
@@ -60,7 +59,7 @@ class ReadingTraining:
     recipe : ReadingRecipe
         How.
     out : Path
-        Folder; `language.pt` has the weights without the tower's.
+        Folder of its log.
     """
 
     def __init__(self, model: Any, batches: Batches, recipe: ReadingRecipe, out: Path) -> None:
@@ -75,20 +74,15 @@ class ReadingTraining:
 
     def run(self, report: Callable[[str], None]) -> None:
         """Train to the end."""
-        Loop(self._out, self._recipe.steps, 50, 250, report).run(self._step, self._save)
+        Loop(self._out, self._recipe.steps, 50, 250, report).run(self._step, lambda _: {})
 
     def _step(self, step: int) -> dict[str, float]:
-        draw = np.random.default_rng((self._recipe.seed, step))
-        loss = reading_loss(self._model, self._batches.readings(self._recipe, draw))
+        recipe = self._recipe
+        draw = np.random.default_rng((recipe.seed, step))
+        texts = self._batches.readings(recipe.texts, recipe.unclear, recipe.pieces, draw)
+        loss = reading_loss(self._model, texts)
         optimise(self._model, loss, self._optimiser, self._schedule)
         return {"loss": loss.item()}
-
-    def _save(self, step: int) -> dict[str, float]:
-        weights = self._model.state_dict()
-        kept = {name: value for name, value in weights.items() if ".visual." not in name}
-        with replace_atomically(self._out / LANGUAGE) as file:
-            torch.save(kept, file)
-        return {}
 
 
 def reading_loss(model: Any, texts: Tokens) -> Tensor:

@@ -131,8 +131,8 @@ class Wording:
         if chance < _UNANSWERABLE:
             return ask_nothing(draw, self._known), _NOTHING
         target = view.targets[int(draw.integers(len(view.targets)))]
-        if chance < _UNANSWERABLE + _ABSENT:
-            others = sorted(set(self._known) - self._shown[target.record.modality])
+        others = sorted(set(self._known) - self._shown[target.record.modality])
+        if others and chance < _UNANSWERABLE + _ABSENT:
             category = others[int(draw.integers(len(others)))]
             absent = absent_answer(target.record.modality, category)
             return self._question(category, draw), absent
@@ -152,13 +152,13 @@ class Wording:
         if chance < _UNANSWERABLE:
             return ask_nothing(draw, self._known), [(first_sentence(_NOTHING), True)]
         category = self._known[int(draw.integers(len(self._known)))]
-        there = chance >= _UNANSWERABLE + _ABSENT
-        fit = [m for m, shown in sorted(self._shown.items()) if (category in shown) == there]
-        modality = fit[int(draw.integers(len(fit)))]
-        if there:
-            question = self._asked(category, draw, unclear, pieces)
+        fit = sorted(m for m, shown in self._shown.items() if category in shown)
+        others = sorted(set(self._shown) - set(fit))
+        if others and chance < _UNANSWERABLE + _ABSENT:
+            fit, question = others, self._question(category, draw)
         else:
-            question = self._question(category, draw)
+            question = self._asked(category, draw, unclear, pieces)
+        modality = fit[int(draw.integers(len(fit)))]
         answer = first_sentence(format_refusal(_reading(modality, category), ""))
         first, seen, rest = answer.partition(f" image looks like {modality}")
         return question, [(first, True), (seen, False), (rest, True)]
