@@ -12,8 +12,9 @@ from medreasoner_trainer.construct.clues import ask_in_pieces, load_clues
 from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches
 from medreasoner_trainer.embedded.reasoner.model import New, new_model
 from medreasoner_trainer.embedded.reasoner.numbers import Coordinates, number_tokens
+from medreasoner_trainer.embedded.reasoner.pointing import Pointer
 from medreasoner_trainer.embedded.reasoner.reading import ReadingRecipe
-from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, logits_of
+from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, hidden_of
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
@@ -68,16 +69,17 @@ def test_answers_can_be_read_and_name_no_diagnosis(data: Path) -> None:
     for seed in range(120):
         draw = np.random.default_rng(seed)
         view = pictures.draw(draw)
-        question, text = wording.draw(view, draw)
+        question, text, target = wording.draw(view, draw)
         assert question.strip()
-        if '"refusal"' in text:
+        if target is None:
+            assert '"refusal"' in text
             with pytest.raises(AnswerError) as error:
                 parse_answer(text, strict=True)
             assert error.value.fault == AnswerFault.REFUSED.value
             refused += 1
             continue
         found = parse_answer(text, strict=True)
-        assert max(corners_iou(found.bbox, target.box) for target in view.targets) > 0.9
+        assert corners_iou(found.bbox, target.box) > 0.9
         assert found.trace.startswith("The image looks like ")
     assert 4 <= refused <= 40
     for name in names_for_traces().values():
@@ -95,13 +97,13 @@ def test_unclear_questions_lose_words_and_letters_but_not_their_answers(data: Pa
         ]
         for share in (0.0, 1.0)
     )
-    kept = [(whole, part) for (whole, _), (part, _) in zip(clear, unclear, strict=True)]
+    kept = [(a.question, b.question) for a, b in zip(clear, unclear, strict=True)]
     shorter = [pair for pair in kept if len(pair[1].split()) < len(pair[0].split())]
     misspelt = [part for whole, part in kept if set(part.split()) - set(whole.split())]
     assert len(shorter) > 75
     assert 30 < len(misspelt) < 150
     assert all(part for _, part in kept)
-    assert {text.split(".")[0] for _, text in unclear} == {text.split(".")[0] for _, text in clear}
+    assert [a.answer.split(".")[0] for a in unclear] == [b.answer.split(".")[0] for b in clear]
 
 
 def test_words_of_one_letter_stay() -> None:
@@ -132,8 +134,7 @@ def test_where_one_kind_of_image_shows_everything_nothing_is_absent(data: Path) 
     view = Pictures(train.with_records(alone), SIDE).plain(0)
     for _ in range(100):
         _, read = wording.read(draw, 0.5, 0.5)
-        _, answer = wording.draw(view, draw)
-        assert "does not show it" not in answer
+        assert "does not show it" not in wording.draw(view, draw).answer
         assert len(read) == 1 or alone[0].modality in read[1][0]
 
 
@@ -185,7 +186,8 @@ def test_labels_of_coordinates_are_spread_and_others_are_not(new: New) -> None:
 
     def loss(label: str, before: str) -> float:
         told, ahead = torch.tensor([words[label]]), torch.tensor([words[before]])
-        return float(coordinates.loss(logits, told, ahead, 2.0))
+        placed = coordinates.placed(told, ahead)
+        return float(coordinates.loss(lambda states: states, logits, told, placed, 2.0))
 
     assert loss("101", "[") < loss("102", "[") < loss("108", "[")
     logits[0, words["101"]], logits[0, words["1"]] = -20.0, 20.0
@@ -214,8 +216,9 @@ def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new
     model = new.model.eval()
     patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
     with torch.no_grad():
-        ours = logits_of(model, rows, frozen=True)
-        for texts, found in zip(rows.texts, ours, strict=True):
+        ours = hidden_of(model, rows, frozen=True)
+        for texts, hidden in zip(rows.texts, ours, strict=True):
+            found = model.lm_head(hidden[texts.labels != IGNORED])
             theirs = []
             for place, number in enumerate(texts.picture.tolist()):
                 shown = rows.shown.ids[number, : int(rows.shown.attended[number].sum())]
@@ -229,6 +232,38 @@ def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new
                 ).logits[0, len(shown) :]
                 theirs.append(logits[texts.labels[place, : len(text)] != IGNORED])
             assert torch.allclose(found, torch.cat(theirs), atol=2e-4)
+
+
+def test_pointing_is_learned_from_what_follows_the_name(data: Path, new: New) -> None:
+    train = opened(data)
+    batches = Batches(new.processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
+    recipe = SupervisedRecipe(pictures=4, questions=4, readings=2)
+    rows = batches.draw(recipe, np.random.default_rng(1))
+    decoded = new.processor.tokenizer.decode
+    for texts, end in zip(rows.texts, (". ", None), strict=True):
+        hidden = torch.randn(*texts.ids.shape, 192, requires_grad=True)
+        pointer = Pointer(192)
+        pointer.loss(texts, hidden).backward()
+        assert hidden.grad is not None
+        for at, target in enumerate(texts.targets):
+            ids, named = texts.ids[at][texts.attended[at] > 0], int(texts.named[at])
+            moved = hidden.grad[at].abs().sum(dim=1) > 0
+            if target is None:
+                assert not moved.any()
+                continue
+            name = names_for_traces()[target.record.category]
+            assert decoded(ids[: named + 1]).endswith(f"about {name}")
+            assert (decoded(ids[named + 1]) if end else None) == end
+            assert moved.nonzero()[:, 0].tolist() == list(range(named, len(ids)))
+        optimiser = torch.optim.Adam(pointer.parameters(), 3e-3)
+        losses = []
+        for _ in range(60):
+            optimiser.zero_grad()
+            loss = pointer.loss(texts, hidden.detach())
+            loss.backward()
+            optimiser.step()
+            losses.append(loss.item())
+        assert losses[-1] < 0.6 * losses[0]
 
 
 def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ from numpy.random import Generator
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from medreasoner_trainer.embedded.reasoner.views import Pictures, View
+from medreasoner_trainer.embedded.reasoner.views import Pictures, Target, View
 from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording, first_sentence
 from medreasoner_trainer.training.tokens import END_OF_TURN
 from napari_medreasoner.core.prompts import PromptTemplate
@@ -36,6 +36,15 @@ _ANY_SIZE: Final = (224, 224)
 
 Ids = tuple[list[int], bool]
 """Tokens of a part of a sequence, and whether they are to be learned."""
+
+
+class _Text(NamedTuple):
+    """A sequence in parts, of which some are learned; see `Tokens`."""
+
+    picture: int
+    parts: Sequence[Ids]
+    named: int = 0
+    target: Target | None = None
 
 
 @dataclass(frozen=True)
@@ -73,12 +82,18 @@ class Tokens:
         The token that follows, where it is to be learned.
     picture : Tensor of int, shape (sequence,)
         Which picture each belongs to.
+    named : Tensor of int, shape (sequence,)
+        The token at which an answer has said what its question is about.
+    targets : list of Target or None
+        What that is, where it is in view and not refused.
     """
 
     ids: Tensor
     attended: Tensor
     labels: Tensor
     picture: Tensor
+    named: Tensor
+    targets: list[Target | None]
 
 
 @dataclass(frozen=True)
@@ -134,11 +149,12 @@ class Batches:
         whole, readings = [], []
         for number, view in enumerate(views):
             for place in range(wanted.questions + wanted.readings):
-                question, answer = self._wording.draw(view, draw, wanted.unclear, wanted.pieces)
+                asked = self._wording.draw(view, draw, wanted.unclear, wanted.pieces)
                 if place < wanted.questions:
-                    whole.append((number, (question, answer + END_OF_TURN)))
+                    whole.append((number, asked._replace(answer=asked.answer + END_OF_TURN)))
                 else:
-                    readings.append((number, (question, first_sentence(answer))))
+                    read = first_sentence(asked.answer)
+                    readings.append((number, asked._replace(answer=read)))
         return self.rows(views, [group for group in (whole, readings) if group])
 
     def rows(self, views: Sequence[View], asked: Sequence[Sequence[tuple[int, Asked]]]) -> Rows:
@@ -150,7 +166,7 @@ class Batches:
         return Rows(
             torch.from_numpy(np.concatenate([patches for patches, _ in cut])),
             torch.tensor([[1, *grid] for _, grid in cut]),
-            _padded(self._filler, [(at, [(ids, False)]) for at, ids in enumerate(begun)]),
+            self._padded([_Text(at, [(ids, False)]) for at, ids in enumerate(begun)]),
             [self._texts(group, sizes) for group in asked],
         )
 
@@ -158,10 +174,12 @@ class Batches:
         self, asked: Sequence[tuple[int, Asked]], sizes: Sequence[tuple[int, int]]
     ) -> Tokens:
         told = []
-        for number, (question, answer) in asked:
+        for number, (question, answer, target) in asked:
             _, rest = self.prompt(question, *sizes[number], 0)
-            told.append((number, [(rest, False), (self._ids(answer), True)]))
-        return _padded(self._filler, told)
+            named = len(rest) + len(self._ids(first_sentence(answer))) - 1
+            parts = [(rest, False), (self._ids(answer), True)]
+            told.append(_Text(number, parts, named, target))
+        return self._padded(told)
 
     def readings(self, count: int, unclear: float, pieces: float, draw: Generator) -> Tokens:
         """So many texts without a picture that say how a question is read; see `Wording.read`."""
@@ -170,8 +188,9 @@ class Batches:
             question, answer = self._wording.read(draw, unclear, pieces)
             shown, rest = self.prompt(question, *_ANY_SIZE, 0)
             parts = [(shown, False), (rest, False)]
-            told.append((number, parts + [(self._ids(text), learned) for text, learned in answer]))
-        return _padded(self._filler, told)
+            parts += [(self._ids(text), learned) for text, learned in answer]
+            told.append(_Text(number, parts))
+        return self._padded(told)
 
     def prompt(
         self, question: str, width: int, height: int, tokens: int
@@ -196,22 +215,22 @@ class Batches:
         ids: list[int] = self._tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-
-def _padded(filler: int, sequences: Sequence[tuple[int, Sequence[Ids]]]) -> Tokens:
-    """Sequences in parts, of which some are learned; the number says which picture."""
-    wholes, labels = [], []
-    for _, parts in sequences:
-        whole = torch.tensor([token for ids, _ in parts for token in ids])
-        learned = torch.tensor([told for ids, told in parts for _ in ids])
-        label = torch.full_like(whole, IGNORED)
-        label[:-1] = whole[1:].where(learned[1:], torch.tensor(IGNORED))
-        wholes.append(whole)
-        labels.append(label)
-    ids = pad_sequence(wholes, batch_first=True, padding_value=filler)
-    lengths = torch.tensor([len(whole) for whole in wholes])
-    return Tokens(
-        ids,
-        (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
-        pad_sequence(labels, batch_first=True, padding_value=IGNORED),
-        torch.tensor([number for number, _ in sequences]),
-    )
+    def _padded(self, texts: Sequence[_Text]) -> Tokens:
+        wholes, labels = [], []
+        for text in texts:
+            whole = torch.tensor([token for ids, _ in text.parts for token in ids])
+            learned = torch.tensor([told for ids, told in text.parts for _ in ids])
+            label = torch.full_like(whole, IGNORED)
+            label[:-1] = whole[1:].where(learned[1:], torch.tensor(IGNORED))
+            wholes.append(whole)
+            labels.append(label)
+        ids = pad_sequence(wholes, batch_first=True, padding_value=self._filler)
+        lengths = torch.tensor([len(whole) for whole in wholes])
+        return Tokens(
+            ids,
+            (torch.arange(ids.shape[1])[None] < lengths[:, None]).long(),
+            pad_sequence(labels, batch_first=True, padding_value=IGNORED),
+            torch.tensor([text.picture for text in texts]),
+            torch.tensor([text.named for text in texts]),
+            [text.target for text in texts],
+        )

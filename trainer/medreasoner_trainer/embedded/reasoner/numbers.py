@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import log, pi
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from torch import Tensor
 from torch.nn import functional
 
 __all__ = ["Coordinates", "number_tokens", "order_numbers"]
+
+Head = Callable[[Tensor], Tensor]
 
 _PERIODS: Final = (4.0, 900.0)
 """Shortest and longest wave, in pixels."""
@@ -72,25 +75,35 @@ class Coordinates:
         self.number[self.tokens] = torch.arange(count)
         self.underscore = tokenizer.get_vocab()["_"]
         gap = torch.arange(count)[None] - torch.arange(count)[:, None]
-        self.target = torch.softmax(-(gap.float() ** 2) / (2 * spread**2), dim=1)
+        self.target = torch.zeros(count, len(tokenizer))
+        self.target[:, self.tokens] = torch.softmax(-(gap.float() ** 2) / (2 * spread**2), dim=1)
 
-    def loss(self, logits: Tensor, labels: Tensor, before: Tensor, weight: float) -> Tensor:
+    def placed(self, labels: Tensor, before: Tensor) -> Tensor:
+        """Which labels are coordinates, given the token before each: "1" in "points_1" is none."""
+        placed: Tensor = (self.number[labels] >= 0) & (before != self.underscore)
+        return placed
+
+    def loss(
+        self, head: Head, states: Tensor, labels: Tensor, placed: Tensor, weight: float
+    ) -> Tensor:
         """Cross entropy; labels that are coordinates count `weight` times.
 
         Parameters
         ----------
-        logits : Tensor, shape (token, vocabulary)
+        head : callable
+            Logits, of shape (token, vocabulary), of hidden states.
+        states : Tensor, shape (token, width)
             Of the tokens with a label.
-        labels, before : Tensor of int, shape (token,)
-            Those labels, and the token before each: "1" in "points_1" is no coordinate.
+        labels : Tensor of int, shape (token,)
+            Those labels.
+        placed : Tensor of bool, shape (token,)
+            Which of these are coordinates; their labels are spread.
         weight : float
             Of coordinates.
         """
-        logs = functional.log_softmax(logits.float(), dim=-1)
-        exact = -logs.gather(1, labels[:, None])[:, 0]
-        number = self.number[labels]
-        placed = (number >= 0) & (before != self.underscore)
-        soft = -(self.target[number[placed]] * logs[placed][:, self.tokens]).sum(dim=1)
-        total = exact[~placed].sum() + weight * soft.sum()
-        mean: Tensor = total / (labels.numel() + (weight - 1) * placed.sum())
+        # Two products: logits that are taken apart afterwards have gradients of full size.
+        words = functional.cross_entropy(head(states[~placed]), labels[~placed], reduction="sum")
+        near = self.target[self.number[labels[placed]]]
+        soft = functional.cross_entropy(head(states[placed]), near, reduction="sum")
+        mean: Tensor = (words + weight * soft) / (len(labels) + (weight - 1) * placed.sum())
         return mean

@@ -14,18 +14,24 @@ from typing import Any, Final
 
 import numpy as np
 import torch
-from torch import Tensor
+from numpy.random import Generator
+from torch import Tensor, nn
 from transformers import DynamicCache
 
 from medreasoner_trainer.embedded.loop import Loop, cosine, optimise
 from medreasoner_trainer.embedded.reasoner.batches import IGNORED, Batches, Rows, Tokens, Wanted
 from medreasoner_trainer.embedded.reasoner.numbers import Coordinates
+from medreasoner_trainer.embedded.reasoner.pointing import Pointer
 from medreasoner_trainer.embedded.reasoner.vision import make_fast
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
 __all__ = ["MODEL", "STAGES", "SupervisedRecipe", "SupervisedTraining"]
 
 MODEL: Final = "model.pt"
+
+_TOLD: Final = 1 / 3
+"""Share of the words after a name that a step learns from: most are the same in every answer, and
+every logit of the vocabulary takes time."""
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,8 @@ class SupervisedRecipe(Wanted):
         Standard deviation, in pixels, by which labels of coordinates are spread.
     coordinate_weight : float
         How much they count, other words being 1.
+    pointing : float
+        Weight of what `Pointer` learns.
     seed : int
         Of draws.
     """
@@ -56,6 +64,7 @@ class SupervisedRecipe(Wanted):
     warmup: int = 50
     spread: float = 8.0
     coordinate_weight: float = 2.0
+    pointing: float = 0.5
     seed: int = 0
 
 
@@ -76,8 +85,8 @@ STAGES: Final = (
 """What `medreasoner-train embedded reasoner` trains in, one after the other."""
 
 
-def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
-    """Logits of the labelled tokens of each group of texts.
+def hidden_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
+    """Hidden states of the last layer, of shape (sequence, token, width), of each group of texts.
 
     Each picture is looked at once, whoever asks about it; texts attend to the keys and values
     that the language model made of it.
@@ -100,22 +109,21 @@ def logits_of(model: Any, rows: Rows, *, frozen: bool) -> list[Tensor]:
         use_cache=True,
     ).past_key_values
     ends = positions.amax(dim=(0, 2)) + 1
-    return [_logits(model, texts, kept, shown.attended, ends) for texts in rows.texts]
+    return [_hidden(inner, texts, kept, shown.attended, ends) for texts in rows.texts]
 
 
-def _logits(model: Any, texts: Tokens, kept: Any, attended: Tensor, ends: Tensor) -> Tensor:
-    """Logits of texts that go on at `ends` from what was kept of their pictures."""
+def _hidden(inner: Any, texts: Tokens, kept: Any, attended: Tensor, ends: Tensor) -> Tensor:
+    """Of texts that go on at `ends` from what was kept of their pictures."""
     own = [(layer.keys[texts.picture], layer.values[texts.picture]) for layer in kept.layers]
     positions = ends[texts.picture][:, None] + torch.arange(texts.ids.shape[1])[None]
-    hidden = model.model.language_model(
-        inputs_embeds=model.get_input_embeddings()(texts.ids),
+    hidden: Tensor = inner.language_model(
+        inputs_embeds=inner.get_input_embeddings()(texts.ids),
         attention_mask=torch.cat([attended[texts.picture], texts.attended], dim=1),
         position_ids=positions[None].expand(3, -1, -1),
         past_key_values=DynamicCache(own),
         use_cache=True,
     ).last_hidden_state
-    logits: Tensor = model.lm_head(hidden[texts.labels != IGNORED])
-    return logits
+    return hidden
 
 
 class SupervisedTraining:
@@ -146,9 +154,11 @@ class SupervisedTraining:
         make_fast(model.model.visual)
         self._model, self._batches, self._coordinates = model, batches, coordinates
         self._recipe, self._out = recipe, out
+        self._pointer = Pointer(model.config.text_config.hidden_size)
+        self._both = nn.ModuleDict({"model": model, "pointer": self._pointer})
         visual = list(model.model.visual.parameters())
         seeing = {id(parameter) for parameter in visual}
-        others = [parameter for parameter in model.parameters() if id(parameter) not in seeing]
+        others = [parameter for parameter in self._both.parameters() if id(parameter) not in seeing]
         self._optimiser = torch.optim.AdamW(
             [
                 {"params": others, "lr": recipe.learning_rate},
@@ -165,15 +175,27 @@ class SupervisedTraining:
 
     def _step(self, step: int) -> dict[str, float]:
         recipe = self._recipe
-        rows = self._batches.draw(recipe, np.random.default_rng((recipe.seed, step)))
-        logits = logits_of(self._model, rows, frozen=step < recipe.frozen)
-        labels = [texts.labels[texts.labels != IGNORED] for texts in rows.texts]
-        before = [texts.ids[texts.labels != IGNORED] for texts in rows.texts]
+        draw = np.random.default_rng((recipe.seed, step))
+        rows = self._batches.draw(recipe, draw)
+        hidden = hidden_of(self._model, rows, frozen=step < recipe.frozen)
+        learned = [self._learned(*each, draw) for each in zip(rows.texts, hidden, strict=True)]
+        states, labels, placed = (torch.cat(parts) for parts in zip(*learned, strict=True))
         loss = self._coordinates.loss(
-            torch.cat(logits), torch.cat(labels), torch.cat(before), recipe.coordinate_weight
+            self._model.lm_head, states, labels, placed, recipe.coordinate_weight
         )
-        optimise(self._model, loss, self._optimiser, self._schedule)
-        return {"loss": loss.item()}
+        pointed = torch.stack([*map(self._pointer.loss, rows.texts, hidden)]).sum()
+        optimise(self._both, loss + recipe.pointing * pointed, self._optimiser, self._schedule)
+        return {"loss": loss.item(), "pointing": pointed.item()}
+
+    def _learned(
+        self, texts: Tokens, hidden: Tensor, draw: Generator
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Hidden states, labels, and which are coordinates, of the tokens that are learned."""
+        placed = self._coordinates.placed(texts.labels.clamp(min=0), texts.ids)
+        before = torch.arange(texts.ids.shape[1])[None] <= texts.named[:, None]
+        some = torch.from_numpy(draw.random(texts.ids.shape) < _TOLD)
+        learned = (texts.labels != IGNORED) & (placed | before | some)
+        return hidden[learned], texts.labels[learned], placed[learned]
 
     def _save(self, step: int) -> dict[str, float]:
         with replace_atomically(self._out / MODEL) as file:

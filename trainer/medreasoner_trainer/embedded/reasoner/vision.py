@@ -24,7 +24,15 @@ from medreasoner_trainer.embedded.reasoner.views import Pictures, Target, View
 from napari_medreasoner.engines.embedded.patches import patches_of
 from napari_medreasoner.imaging.writers.atomic import replace_atomically
 
-__all__ = ["TOWER", "Finder", "VisionRecipe", "VisionTraining", "make_fast"]
+__all__ = [
+    "TOWER",
+    "Finder",
+    "VisionRecipe",
+    "VisionTraining",
+    "make_fast",
+    "place_loss",
+    "shares_of",
+]
 
 TOWER: Final = "visual.pt"
 
@@ -167,9 +175,9 @@ def batch_of(views: list[View], names: list[str], absent: int, draw: Generator) 
         torch.tensor([number for number, _ in (*asked, *wrong)]),
         torch.tensor([names.index(target.record.category) for _, target in (*asked, *wrong)]),
         torch.tensor([1.0] * len(asked) + [0.0] * len(wrong)),
-        torch.tensor([_shares(target.box, target) for _, target in asked]),
+        torch.tensor([shares_of(target.box, target) for _, target in asked]),
         torch.tensor(
-            [_shares((*target.points[0], *target.points[1]), target) for _, target in asked]
+            [shares_of((*target.points[0], *target.points[1]), target) for _, target in asked]
         ),
         [torch.from_numpy(_by_token(target.coarse)) for _, target in asked],
     )
@@ -192,7 +200,8 @@ def _absent(views: list[View], count: int, draw: Generator) -> list[tuple[int, T
     return found
 
 
-def _shares(places: tuple[float, ...], target: Target) -> list[float]:
+def shares_of(places: tuple[float, ...], target: Target) -> list[float]:
+    """Places x, y, x, y in a view as shares of its sides."""
     height, width = target.mask.shape
     return [place / (height if axis % 2 else width) for axis, place in enumerate(places)]
 
@@ -229,15 +238,23 @@ def finder_loss(visual: Any, finder: Any, batch: Batch) -> tuple[Tensor, Tensor]
     tokens, absent = looked_at(visual, batch)
     place, mask = finder(tokens[batch.picture], absent[batch.picture], batch.category)
     there = batch.present > 0
-    found = corners_of(place[there])
     loss = (
         functional.binary_cross_entropy_with_logits(place[:, 8], batch.present)
-        + 4 * functional.l1_loss(found, batch.box)
-        + 1.5 * generalized_box_iou_loss(found, batch.box).mean()
-        + 2 * functional.l1_loss(place[there, 4:8].sigmoid(), batch.points)
+        + place_loss(place[there], batch.box, batch.points)
         + _mask_loss(mask[there], batch.cells)
     )
-    return loss, _iou(found.detach(), batch.box)
+    return loss, _iou(corners_of(place[there]).detach(), batch.box)
+
+
+def place_loss(place: Tensor, box: Tensor, points: Tensor) -> Tensor:
+    """Loss of boxes and points; see `Finder.forward` and `Batch`."""
+    found = corners_of(place)
+    loss: Tensor = (
+        4 * functional.l1_loss(found, box)
+        + 1.5 * generalized_box_iou_loss(found, box).mean()
+        + 2 * functional.l1_loss(place[:, 4:8].sigmoid(), points)
+    )
+    return loss
 
 
 def _mask_loss(logits: Tensor, cells: list[Tensor]) -> Tensor:

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.resources import files
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.random import Generator
@@ -59,8 +59,14 @@ _NOTHING: Final = format_refusal(
     "in it, or use another reasoner.",
 )
 
-Asked = tuple[str, str]
-"""A question and the text that answers it."""
+
+class Asked(NamedTuple):
+    """A question, the text that answers it, and what it is about unless it is refused."""
+
+    question: str
+    answer: str
+    target: Target | None = None
+
 
 Part = tuple[str, bool]
 """A part of an answer, and whether it is to be learned."""
@@ -129,14 +135,15 @@ class Wording:
         """
         chance = draw.random()
         if chance < _UNANSWERABLE:
-            return ask_nothing(draw, self._known), _NOTHING
+            return Asked(ask_nothing(draw, self._known), _NOTHING)
         target = view.targets[int(draw.integers(len(view.targets)))]
         others = sorted(set(self._known) - self._shown[target.record.modality])
         if others and chance < _UNANSWERABLE + _ABSENT:
             category = others[int(draw.integers(len(others)))]
             absent = absent_answer(target.record.modality, category)
-            return self._question(category, draw), absent
-        return self._asked(target.record.category, draw, unclear, pieces), _answer(target, view)
+            return Asked(self._question(category, draw), absent)
+        question = self._asked(target.record.category, draw, unclear, pieces)
+        return Asked(question, _answer(target, view), target)
 
     def read(self, draw: Generator, unclear: float, pieces: float) -> tuple[str, list[Part]]:
         """Ask without a picture: the answer is how the question is read, the first sentence.
@@ -180,7 +187,7 @@ class Wording:
 
 def first_sentence(text: str) -> str:
     """Without its full stop, which is another token where a sentence follows."""
-    return text[: text.index(".")]
+    return text.partition(".")[0]
 
 
 def _of_bank(category: str) -> Sequence[str]:
