@@ -82,8 +82,8 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts
 
-# The U-Net that ships, from the data to the weights in the package, and the small Qwen2.5-VL that does
-# not; TIERS=open narrows the training data. Two hours on two cores.
+# Both models that ship, from the data to the weights in the package; TIERS=open narrows the training
+# data. Four to five hours on two cores.
 train-embedded: .venv/.test
 	@test -n "$(MEDREASONER_SHARED)" || \
 	  { echo "train-embedded is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini."; exit 0; }

@@ -31,7 +31,7 @@ from napari_medreasoner.engines.embedded.window import CHANNELS, SIDE
 from napari_medreasoner.imaging.samples import SampleCase, sample_cases
 from napari_medreasoner.imaging.window import default_window
 
-PAIRS = (("prior", "unet"), ("prior", "classical"))
+PAIRS = (("small-qwen", "unet"), ("prior", "unet"), ("prior", "classical"))
 GOALS = {"first mask": 250, "correction": 60, "first text": 500, "whole answer": 4000}
 REPEATS = 20
 MIB = 2**20

@@ -64,19 +64,19 @@ class SupervisedRecipe(Wanted):
     warmup: int = 50
     spread: float = 8.0
     coordinate_weight: float = 2.0
-    pointing: float = 0.5
+    pointing: float = 0.25
     seed: int = 0
 
 
 STAGES: Final = (
     SupervisedRecipe(
-        pictures=10,
+        pictures=8,
         questions=3,
-        readings=3,
+        readings=1,
         unclear=0.4,
         pieces=0.4,
-        steps=2200,
-        frozen=2200,
+        steps=4500,
+        frozen=4500,
         learning_rate=1.2e-3,
         warmup=40,
         seed=1,
