@@ -61,6 +61,8 @@ class Wanted:
     unclear, pieces : float
         Shares of questions that lose some of their words and letters, and that are put together
         from pieces of others.
+    refused : float
+        Shares of questions without an answer, and without one in their picture.
     """
 
     pictures: int = 8
@@ -68,6 +70,7 @@ class Wanted:
     readings: int = 0
     unclear: float = 0.0
     pieces: float = 0.0
+    refused: float = 0.07
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,9 @@ class Batches:
         whole, readings = [], []
         for number, view in enumerate(views):
             for place in range(wanted.questions + wanted.readings):
-                asked = self._wording.draw(view, draw, wanted.unclear, wanted.pieces)
+                asked = self._wording.draw(
+                    view, draw, wanted.unclear, wanted.pieces, wanted.refused
+                )
                 if place < wanted.questions:
                     whole.append((number, asked._replace(answer=asked.answer + END_OF_TURN)))
                 else:

@@ -81,6 +81,20 @@ STAGES: Final = (
         warmup=40,
         seed=1,
     ),
+    # Refusing is learned last, without a pointing head that would begin anew.
+    SupervisedRecipe(
+        questions=3,
+        readings=1,
+        unclear=0.4,
+        pieces=0.3,
+        refused=0.14,
+        steps=350,
+        frozen=350,
+        learning_rate=2.5e-4,
+        warmup=20,
+        pointing=0.0,
+        seed=2,
+    ),
 )
 """What `medreasoner-train embedded reasoner` trains in, one after the other."""
 

@@ -50,8 +50,8 @@ _MOST_LOST: Final = 0.6
 _MISTYPED: Final = 0.15
 """Share of its words with a letter missing: other tokens spell the rest."""
 
-_UNANSWERABLE: Final = 0.07
-_ABSENT: Final = 0.07
+_REFUSED: Final = 0.07
+"""Share of questions without an answer, and again of those without one in the picture."""
 
 _NOTHING: Final = format_refusal(
     "I read the question and find no structure in it that I know how to look for.",
@@ -116,7 +116,14 @@ class Wording:
             self._shown[record.modality].add(record.category)
         self._known = sorted({record.category for record in records})
 
-    def draw(self, view: View, draw: Generator, unclear: float = 0.0, pieces: float = 0.0) -> Asked:
+    def draw(
+        self,
+        view: View,
+        draw: Generator,
+        unclear: float = 0.0,
+        pieces: float = 0.0,
+        refused: float = _REFUSED,
+    ) -> Asked:
         """Ask something of a view: mostly for one of its targets.
 
         Parameters
@@ -126,22 +133,25 @@ class Wording:
         draw : Generator
             Of random numbers.
         unclear : float
-            Share of questions for a target that lose some of their words and letters, so that
-            what is shown has to decide and no single word is relied on. Those for what is not
-            shown keep theirs: refusing takes a clear question.
+            Share of questions that lose some of their words and letters, so that no single word is
+            relied on. Those for what is not shown lose theirs as well: a model for which an unclear
+            question is always one for what is in view refuses nothing.
         pieces : float
-            Share of questions for a target that are put together from pieces of others; of the
-            rest `unclear` is a share.
+            Share of questions that are put together from pieces of others; of the rest `unclear`
+            is a share.
+        refused : float
+            Share of questions that have no answer at all, and of those that have none in this kind
+            of picture.
         """
         chance = draw.random()
-        if chance < _UNANSWERABLE:
+        if chance < refused:
             return Asked(ask_nothing(draw, self._known), _NOTHING)
         target = view.targets[int(draw.integers(len(view.targets)))]
         others = sorted(set(self._known) - self._shown[target.record.modality])
-        if others and chance < _UNANSWERABLE + _ABSENT:
+        if others and chance < 2 * refused:
             category = others[int(draw.integers(len(others)))]
             absent = absent_answer(target.record.modality, category)
-            return Asked(self._question(category, draw), absent)
+            return Asked(self._asked(category, draw, unclear, pieces), absent)
         question = self._asked(target.record.category, draw, unclear, pieces)
         return Asked(question, _answer(target, view), target)
 
@@ -156,12 +166,12 @@ class Wording:
             As for `draw`.
         """
         chance = draw.random()
-        if chance < _UNANSWERABLE:
+        if chance < _REFUSED:
             return ask_nothing(draw, self._known), [(first_sentence(_NOTHING), True)]
         category = self._known[int(draw.integers(len(self._known)))]
         fit = sorted(m for m, shown in self._shown.items() if category in shown)
         others = sorted(set(self._shown) - set(fit))
-        if others and chance < _UNANSWERABLE + _ABSENT:
+        if others and chance < 2 * _REFUSED:
             fit, question = others, self._question(category, draw)
         else:
             question = self._asked(category, draw, unclear, pieces)
