@@ -82,7 +82,7 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train report out/eval/prior
 	$(BIN)/medreasoner-train report out/eval/true-prompts
 
-# Both models that ship, from the data to the weights in the package; TIERS=open narrows the training
+# Both models, from the data to the weights in the package; TIERS=open narrows the training
 # data. Four to five hours on two cores.
 train-embedded: .venv/.test
 	@test -n "$(MEDREASONER_SHARED)" || \

@@ -85,12 +85,12 @@ STAGES: Final = (
     SupervisedRecipe(
         questions=3,
         readings=1,
-        unclear=0.4,
-        pieces=0.3,
+        unclear=0.3,
+        pieces=0.2,
         refused=0.14,
-        steps=350,
-        frozen=350,
-        learning_rate=2.5e-4,
+        steps=600,
+        frozen=600,
+        learning_rate=3e-4,
         warmup=20,
         pointing=0.0,
         seed=2,
@@ -206,7 +206,8 @@ class SupervisedTraining:
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Hidden states, labels, and which are coordinates, of the tokens that are learned."""
         placed = self._coordinates.placed(texts.labels.clamp(min=0), texts.ids)
-        before = torch.arange(texts.ids.shape[1])[None] <= texts.named[:, None]
+        # Up to the word after the name's full stop: with it begins either a place or a refusal.
+        before = torch.arange(texts.ids.shape[1])[None] <= texts.named[:, None] + 1
         some = torch.from_numpy(draw.random(texts.ids.shape) < _TOLD)
         learned = (texts.labels != IGNORED) & (placed | before | some)
         return hidden[learned], texts.labels[learned], placed[learned]
