@@ -83,7 +83,7 @@ MINI := $(MEDREASONER_SHARED)/data/umrg_mini
 	$(BIN)/medreasoner-train report out/eval/true-prompts
 
 # Both models, from the data to the weights in the package; TIERS=open narrows the training
-# data. Four to five hours on two cores.
+# data. By what its parts took, about five hours on two cores; not run as a whole yet.
 train-embedded: .venv/.test
 	@test -n "$(MEDREASONER_SHARED)" || \
 	  { echo "train-embedded is skipped: MEDREASONER_SHARED names no folder with data/umrg_mini."; exit 0; }

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from medreasoner_trainer.embedded.reasoner.views import Pictures, Target, View
-from medreasoner_trainer.embedded.reasoner.wording import Asked, Wording, first_sentence
+from medreasoner_trainer.embedded.reasoner.wording import REFUSED, Asked, Wording, first_sentence
 from medreasoner_trainer.training.tokens import END_OF_TURN
 from napari_medreasoner.core.prompts import PromptTemplate
 from napari_medreasoner.engines.embedded.patches import patches_of
@@ -70,7 +70,7 @@ class Wanted:
     readings: int = 0
     unclear: float = 0.0
     pieces: float = 0.0
-    refused: float = 0.07
+    refused: float = REFUSED
 
 
 @dataclass(frozen=True)

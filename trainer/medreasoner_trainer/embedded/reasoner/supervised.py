@@ -165,6 +165,7 @@ class SupervisedTraining:
         recipe: SupervisedRecipe,
         out: Path,
     ) -> None:
+        torch.manual_seed(recipe.seed)
         make_fast(model.model.visual)
         self._model, self._batches, self._coordinates = model, batches, coordinates
         self._recipe, self._out = recipe, out

@@ -21,6 +21,7 @@ from napari_medreasoner.core.geometry import Box, Point
 from napari_medreasoner.core.grounding import format_answer, format_refusal
 
 __all__ = [
+    "REFUSED",
     "Asked",
     "Part",
     "Wording",
@@ -50,7 +51,7 @@ _MOST_LOST: Final = 0.6
 _MISTYPED: Final = 0.15
 """Share of its words with a letter missing: other tokens spell the rest."""
 
-_REFUSED: Final = 0.07
+REFUSED: Final = 0.07
 """Share of questions without an answer, and again of those without one in the picture."""
 
 _NOTHING: Final = format_refusal(
@@ -122,7 +123,7 @@ class Wording:
         draw: Generator,
         unclear: float = 0.0,
         pieces: float = 0.0,
-        refused: float = _REFUSED,
+        refused: float = REFUSED,
     ) -> Asked:
         """Ask something of a view: mostly for one of its targets.
 
@@ -166,12 +167,12 @@ class Wording:
             As for `draw`.
         """
         chance = draw.random()
-        if chance < _REFUSED:
+        if chance < REFUSED:
             return ask_nothing(draw, self._known), [(first_sentence(_NOTHING), True)]
         category = self._known[int(draw.integers(len(self._known)))]
         fit = sorted(m for m, shown in self._shown.items() if category in shown)
         others = sorted(set(self._shown) - set(fit))
-        if others and chance < 2 * _REFUSED:
+        if others and chance < 2 * REFUSED:
             fit, question = others, self._question(category, draw)
         else:
             question = self._asked(category, draw, unclear, pieces)
