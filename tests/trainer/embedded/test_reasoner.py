@@ -14,7 +14,11 @@ from medreasoner_trainer.embedded.reasoner.model import New, new_model
 from medreasoner_trainer.embedded.reasoner.numbers import Coordinates, number_tokens
 from medreasoner_trainer.embedded.reasoner.pointing import Pointer
 from medreasoner_trainer.embedded.reasoner.reading import ReadingRecipe
-from medreasoner_trainer.embedded.reasoner.supervised import SupervisedRecipe, hidden_of
+from medreasoner_trainer.embedded.reasoner.supervised import (
+    SupervisedRecipe,
+    SupervisedTraining,
+    hidden_of,
+)
 from medreasoner_trainer.embedded.reasoner.views import Pictures
 from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
 from medreasoner_trainer.embedded.reasoner.whitening import whiten_tokens
@@ -216,7 +220,7 @@ def test_one_look_for_several_questions_gives_the_logits_of_each(data: Path, new
     model = new.model.eval()
     patches = torch.split(rows.patches, rows.grids.prod(dim=1).tolist())
     with torch.no_grad():
-        ours = hidden_of(model, rows, frozen=True)
+        ours = hidden_of(model, rows)
         for texts, hidden in zip(rows.texts, ours, strict=True):
             found = model.lm_head(hidden[texts.labels != IGNORED])
             theirs = []
@@ -266,10 +270,22 @@ def test_pointing_is_learned_from_what_follows_the_name(data: Path, new: New) ->
         assert losses[-1] < 0.6 * losses[0]
 
 
+def test_all_but_the_tower_is_trained(data: Path, tmp_path: Path) -> None:
+    train = opened(data)
+    model, processor = new_model(1)
+    before = {name: weights.clone() for name, weights in model.state_dict().items()}
+    batches = Batches(processor, PROMPT, Pictures(train, SIDE), Wording(train.records))
+    recipe = SupervisedRecipe(steps=2, pictures=2, questions=2, warmup=1)
+    coordinates = Coordinates(processor.tokenizer, recipe.spread)
+    SupervisedTraining(model, batches, coordinates, recipe, tmp_path).run(lambda _: None)
+    for name, weights in model.named_parameters():
+        assert torch.equal(weights, before[name]) == (".visual." in name), name
+
+
 def test_from_data_to_an_engine_without_torch(data: Path, tmp_path: Path) -> None:
     """All stages, a few steps each; what is shipped says what its checkpoint says."""
     vision = VisionRecipe(steps=2, batch=2, warmup=1, absent=1)
-    supervised = SupervisedRecipe(steps=3, pictures=2, questions=1, frozen=1, warmup=1)
+    supervised = SupervisedRecipe(steps=3, pictures=2, questions=1, warmup=1)
     reading = ReadingRecipe(steps=2, texts=3, warmup=1)
     stages = [supervised, supervised]
     train_reasoner(data, tmp_path, ["open"], vision, reading, stages, lambda _: None)

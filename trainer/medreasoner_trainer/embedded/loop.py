@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 from torch import nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 __all__ = ["LOG", "Loop", "cosine", "optimise"]
@@ -24,6 +24,8 @@ _LEAST: Final = 1e-3
 _LARGEST_GRADIENT: Final = 1.0
 
 Figures = Mapping[str, float]
+Descent = tuple[Optimizer, LambdaLR]
+"""An optimiser and its schedule."""
 
 
 def cosine(optimiser: Optimizer, steps: int, warmup: int) -> LambdaLR:
@@ -36,13 +38,14 @@ def cosine(optimiser: Optimizer, steps: int, warmup: int) -> LambdaLR:
     return LambdaLR(optimiser, share)
 
 
-def optimise(network: nn.Module, loss: Any, optimiser: AdamW, schedule: LambdaLR) -> None:
+def optimise(network: nn.Module, loss: Any, *descents: Descent) -> None:
     """One step down a loss, its gradient clipped."""
-    optimiser.zero_grad()
+    network.zero_grad()
     loss.backward()
     nn.utils.clip_grad_norm_(network.parameters(), _LARGEST_GRADIENT)
-    optimiser.step()
-    schedule.step()
+    for optimiser, schedule in descents:
+        optimiser.step()
+        schedule.step()
 
 
 @dataclass(frozen=True)

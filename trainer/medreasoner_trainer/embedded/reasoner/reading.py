@@ -81,7 +81,7 @@ class ReadingTraining:
         draw = np.random.default_rng((recipe.seed, step))
         texts = self._batches.readings(recipe.texts, recipe.unclear, recipe.pieces, draw)
         loss = reading_loss(self._model, texts)
-        optimise(self._model, loss, self._optimiser, self._schedule)
+        optimise(self._model, loss, (self._optimiser, self._schedule))
         return {"loss": loss.item()}
 
 

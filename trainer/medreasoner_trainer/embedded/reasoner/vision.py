@@ -323,7 +323,7 @@ class VisionTraining:
         views = [self._pictures.draw(draw) for _ in range(self._recipe.batch)]
         batch = batch_of(views, self._names, self._recipe.absent, draw)
         loss, iou = finder_loss(self._both["visual"], self._both["finder"], batch)
-        optimise(self._both, loss, self._optimiser, self._schedule)
+        optimise(self._both, loss, (self._optimiser, self._schedule))
         return {"loss": loss.item(), "iou": float(iou.mean())}
 
     def _save(self, step: int) -> dict[str, float]:

@@ -136,7 +136,7 @@ class SegmenterTraining:
         truth = torch.from_numpy(np.stack([example.mask for example in examples])).float()
         seen = torch.from_numpy(np.stack([example.seen[3] for example in examples]))
         loss = _loss(logits, truth, seen)
-        optimise(self._network, loss, self._optimiser, self._schedule)
+        optimise(self._network, loss, (self._optimiser, self._schedule))
         self._averaged.update_parameters(self._network)
         return {"loss": loss.item()}
 
