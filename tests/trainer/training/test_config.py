@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from transformers import get_scheduler
 
 from medreasoner_trainer.training.arguments import check_versions, grpo_arguments, sft_arguments
 from medreasoner_trainer.training.arithmetic import Arithmetic
@@ -61,9 +63,27 @@ def test_the_papers_batch_in_trls_terms(tmp_path: Path) -> None:
     assert arguments.generation_batch_size == 2048
     assert (arguments.loss_type, arguments.beta, arguments.epsilon) == ("grpo", 0.01, 0.2)
     assert (arguments.delta, arguments.learning_rate) == (3.0, 1e-6)
-    assert arguments.lr_scheduler_type == "constant"
     assert arguments.vllm_max_model_length == 4096
     assert not arguments.vllm_importance_sampling_correction
+
+
+@pytest.mark.parametrize(("schedule", "end"), [("constant", 1.0), ("linear", 0.0), ("cosine", 0.0)])
+def test_every_schedule_warms_up(tmp_path: Path, schedule: str, end: float) -> None:
+    chosen = [f"optimiser.schedule={schedule}", "optimiser.warmup_steps=4"]
+    config = load_config("tiny-cpu", chosen)
+    counts = Arithmetic.of(config, 99, 1)
+    arguments = grpo_arguments(config, tmp_path, counts, [], cuda=False)
+    optimiser = torch.optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    rates = get_scheduler(
+        arguments.lr_scheduler_type, optimiser, arguments.warmup_steps, num_training_steps=20
+    )
+    found = []
+    for _ in range(21):
+        found += rates.get_last_lr()
+        optimiser.step()
+        rates.step()
+    assert found[:5] == [0, 0.25, 0.5, 0.75, 1]
+    assert found[-1] == pytest.approx(end)
 
 
 def test_presets_of_the_loss(tmp_path: Path) -> None:

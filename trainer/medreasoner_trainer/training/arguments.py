@@ -29,6 +29,12 @@ _FLOORS: Final = (
 )
 _VLLM: Final = ("0.22", "0.32")
 _CLIP_HIGHER: Final = 0.28
+_SCHEDULES: Final = {
+    # transformers' own "constant" takes no notice of a warm-up.
+    "constant": "constant_with_warmup",
+    "linear": "linear",
+    "cosine": "cosine",
+}
 _LOSSES: Final[dict[str, dict[str, Any]]] = {
     "grpo": {"loss_type": "grpo", "scale_rewards": "group"},
     "dr_grpo": {"loss_type": "dr_grpo", "scale_rewards": "none"},
@@ -152,7 +158,7 @@ def _shared(config: TrainConfig, out: Path, counts: Arithmetic, *, cuda: bool) -
         "gradient_accumulation_steps": counts.accumulation,
         "max_steps": counts.steps,
         "learning_rate": optimiser.learning_rate,
-        "lr_scheduler_type": optimiser.schedule,
+        "lr_scheduler_type": _SCHEDULES[optimiser.schedule],
         "warmup_steps": optimiser.warmup_steps,
         "weight_decay": optimiser.weight_decay,
         "max_grad_norm": optimiser.gradient_clip,
