@@ -6,7 +6,7 @@ from typing import Final
 
 __all__ = ["ASM", "CRM"]
 
-CRM: Final = "prior"
+CRM: Final = "small-qwen"
 """The reasoner."""
 
 ASM: Final = "unet"

@@ -6,6 +6,7 @@ import pytest
 from napari_medreasoner.client.client import Client
 from napari_medreasoner.client.launcher import LocalServer
 from napari_medreasoner.gui.widget import MedReasonerWidget
+from napari_medreasoner.imaging.samples import sample_cases
 
 QUESTION = "Which organ makes bile?"
 
@@ -47,10 +48,11 @@ def test_odd_images_end_in_a_mask_or_one_sentence(widget, viewer, qtbot):
 
 
 def test_a_question_about_something_else_is_refused_and_the_mask_stays(widget, viewer, qtbot):
-    viewer.add_image(np.arange(900).reshape(30, 30).astype(np.uint8), name="im")
+    (liver,) = (case for case in sample_cases() if case.id == "ct-liver")
+    viewer.add_image(liver.load().array, name="im")
     assert ask(widget, qtbot) == ""
     mask = viewer.layers["im mask"].data.copy()
-    assert "does not resemble any structure" in ask(widget, qtbot, "Who won the cup final?")
+    assert "not a question about a structure" in ask(widget, qtbot, "Who won the cup final?")
     assert np.array_equal(viewer.layers["im mask"].data, mask)
 
 
