@@ -79,7 +79,9 @@ def test_a_killed_run_goes_on_where_it_was(
     monkeypatch: pytest.MonkeyPatch, data: Path, finished: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "killed"
-    process = subprocess.Popen(command(data, out), env=environment(), stdout=subprocess.DEVNULL)
+    process = subprocess.Popen(
+        command(data, out, "--crm", "prior"), env=environment(), stdout=subprocess.DEVNULL
+    )
     while len(lines_of(out)) < 3:
         assert process.poll() is None
     process.send_signal(signal.SIGKILL)
@@ -257,7 +259,7 @@ def test_what_stops_a_ray_worker_is_told(data: Path, finished: Path) -> None:
 def test_two_ray_workers_give_the_same_cases(data: Path, finished: Path, tmp_path: Path) -> None:
     here = {name: text for name, text in environment().items() if name != "RAY_ADDRESS"}
     subprocess.run(
-        command(data, tmp_path, "--ray", "--workers", "2"),
+        command(data, tmp_path, "--crm", "prior", "--ray", "--workers", "2"),
         check=True,
         capture_output=True,
         env=here,
