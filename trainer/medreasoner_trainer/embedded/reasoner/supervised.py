@@ -8,7 +8,7 @@ almost right.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -67,28 +67,19 @@ class SupervisedRecipe(Wanted):
     seed: int = 0
 
 
+_FIRST: Final = SupervisedRecipe(
+    pictures=8,
+    questions=3,
+    readings=1,
+    unclear=0.4,
+    pieces=0.4,
+    steps=4500,
+    learning_rate=1.2e-3,
+    seed=1,
+)
 STAGES: Final = (
-    SupervisedRecipe(
-        pictures=8,
-        questions=3,
-        readings=1,
-        unclear=0.4,
-        pieces=0.4,
-        steps=4500,
-        learning_rate=1.2e-3,
-        seed=1,
-    ),
-    SupervisedRecipe(
-        pictures=8,
-        questions=3,
-        readings=1,
-        unclear=0.4,
-        pieces=0.4,
-        refused=0.1,
-        steps=3700,
-        learning_rate=8e-4,
-        seed=3,
-    ),
+    _FIRST,
+    replace(_FIRST, refused=0.1, steps=3700, learning_rate=8e-4, seed=3),
 )
 """What `medreasoner-train embedded reasoner` trains in, one after the other."""
 
