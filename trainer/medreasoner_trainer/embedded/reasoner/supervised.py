@@ -197,10 +197,7 @@ class SupervisedTraining:
 
 
 def _optimisers(model: Any, pointer: nn.Module, recipe: SupervisedRecipe) -> list[Optimizer]:
-    """Muon for the matrices of the layers (Jordan et al., 2024), AdamW for all else but the tower.
-
-    With Muon the loss of pointing fell to 3.83 in 300 steps, with AdamW alone to 4.16.
-    """
+    """Muon (Jordan et al., 2024) for the matrices of the layers, AdamW for the rest."""
     matrices = [each for each in model.model.language_model.layers.parameters() if each.ndim == 2]
     apart = {id(each) for each in (*matrices, *model.model.visual.parameters())}
     every = (*model.parameters(), *pointer.parameters())
