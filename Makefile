@@ -97,11 +97,12 @@ train-embedded: .venv/.test
 EMBEDDED := out/embedded
 ALONE := OMP_NUM_THREADS=1
 TIERS := open,noncommercial,unstated
+SHARE := 1
 SHIPPED := napari_medreasoner/engines/embedded/weights
 .train-embedded:
-	$(ALONE) $(BIN)/medreasoner-train embedded segmenter --data $(MINI) --tiers $(TIERS) \
+	$(ALONE) $(BIN)/medreasoner-train embedded segmenter --data $(MINI) --tiers $(TIERS) --share $(SHARE) \
 	  --out $(EMBEDDED)/unet & beside=$$!; \
-	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) \
+	$(ALONE) $(BIN)/medreasoner-train embedded reasoner --data $(MINI) --tiers $(TIERS) --share $(SHARE) \
 	  --out $(EMBEDDED)/reasoner && wait $$beside
 	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --segmenter $(EMBEDDED)/unet
 	$(BIN)/medreasoner-train embedded ship $(SHIPPED) --reasoner $(EMBEDDED)/reasoner/cold

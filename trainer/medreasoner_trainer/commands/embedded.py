@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from math import ceil
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -22,6 +23,9 @@ Data = Annotated[Path, typer.Option(help="Folder of the data set, with records.j
 Out = Annotated[Path, typer.Option(help="Folder of the run.")]
 Tiers = Annotated[str, typer.Option(help="Licence tiers to train on, with commas between.")]
 Seed = Annotated[int, typer.Option(min=0, help="Of weights and draws.")]
+Share = Annotated[
+    float, typer.Option(min=1e-4, max=1, help="Share of the recipe's steps that are trained.")
+]
 Weights = Annotated[Path, typer.Argument(help="Folder of the shipped weights.")]
 
 
@@ -32,19 +36,25 @@ def _chosen(tiers: str) -> list[str]:
     return found
 
 
+def _varied(recipe: Any, seed: int, share: float) -> Any:
+    """The recipe with other draws and fewer steps."""
+    return replace(recipe, seed=recipe.seed + seed, steps=ceil(share * recipe.steps))
+
+
 @embedded_app.command()
 def segmenter(
     data: Data,
     out: Out,
     tiers: Tiers = _ALL,
     seed: Seed = 0,
+    share: Share = 1.0,
 ) -> None:
     """Train the U-Net; a run that was broken off goes on."""
     chosen = _chosen(tiers)
     with train_extra("train"):
         from medreasoner_trainer.embedded.recipe import train_segmenter
         from medreasoner_trainer.embedded.segmenter.training import SegmenterRecipe
-    train_segmenter(data, out, chosen, SegmenterRecipe(seed=seed), typer.echo)
+    train_segmenter(data, out, chosen, _varied(SegmenterRecipe(), seed, share), typer.echo)
 
 
 @embedded_app.command()
@@ -53,6 +63,7 @@ def reasoner(
     out: Out,
     tiers: Tiers = _ALL,
     seed: Seed = 0,
+    share: Share = 1.0,
 ) -> None:
     """Train the small Qwen's eyes, then its language; GRPO may follow."""
     chosen = _chosen(tiers)
@@ -61,8 +72,8 @@ def reasoner(
         from medreasoner_trainer.embedded.reasoner.supervised import STAGES
         from medreasoner_trainer.embedded.reasoner.vision import VisionRecipe
         from medreasoner_trainer.embedded.recipe import train_reasoner
-    stages = [replace(stage, seed=stage.seed + seed) for stage in STAGES]
-    vision, reading = VisionRecipe(seed=seed), ReadingRecipe(seed=seed)
+    recipes = (VisionRecipe(), ReadingRecipe(), *STAGES)
+    vision, reading, *stages = (_varied(recipe, seed, share) for recipe in recipes)
     train_reasoner(data, out, chosen, vision, reading, stages, typer.echo)
 
 
