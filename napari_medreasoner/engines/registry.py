@@ -10,7 +10,8 @@ A name is, in this order:
        my-asm = "my_package.engine:MySegmenter"
 
 2. a model of the catalogue (`engines/models/catalogue.toml`), read from its folder;
-3. the path of a folder with a model in transformers' layout.
+3. the path of a folder with a model in transformers' layout, or with a U-Net as
+   `medreasoner-train embedded ship` writes it.
 
 The engines that ship are entry points too. An engine is imported only when it is
 asked for.
@@ -27,7 +28,7 @@ from typing import Any, Final
 
 from napari_medreasoner.core.errors import MissingEngineError, WeightsError
 from napari_medreasoner.engines.base import Reasoner, Segmenter
-from napari_medreasoner.engines.models.card import ModelCard
+from napari_medreasoner.engines.models.card import Coordinates, ModelCard
 from napari_medreasoner.engines.models.catalogue import catalogue, close_matches
 from napari_medreasoner.engines.models.folder import Manifest, folder_of, require_folder
 from napari_medreasoner.engines.options import MANAGED, EngineOptions
@@ -48,6 +49,7 @@ _LOADERS: Final[Mapping[str, str]] = {
     "gemma3": _VLM,
     "llava_next": _VLM,
     "small-qwen": "napari_medreasoner.engines.embedded.small_qwen:load",
+    "unet": "napari_medreasoner.engines.embedded.unet:load",
     "openai": "napari_medreasoner.engines.reasoners.openai_api:load",
     "sam2": "napari_medreasoner.engines.segmenters.sam2:load",
     "sam2-reference": "napari_medreasoner.engines.segmenters.sam2_reference:load",
@@ -57,6 +59,7 @@ _LOADERS: Final[Mapping[str, str]] = {
 """Family to what is called with card, folder and options."""
 
 _GRAPH: Final = "language.onnx"
+_UNET: Final = "unet.onnx"
 _WITHOUT_FOLDER: Final = ("openai",)
 
 _EXTRAS: Final[Mapping[str, str]] = {"openai": "api", "sam2-reference": "reference"}
@@ -116,6 +119,8 @@ def _of_card(card: ModelCard, folder: Path, options: EngineOptions) -> Any:
 
 def _card_of_folder(role: str, folder: Path) -> ModelCard:
     """Describe a folder of the user's own by its configuration."""
+    if role == "asm" and (folder / _UNET).is_file():
+        return _own_card(folder, role, "unet", "none")
     try:
         kind = json.loads((folder / "config.json").read_text("utf-8"))["model_type"]
         found, family = _MODEL_TYPES[kind]
@@ -134,14 +139,18 @@ def _card_of_folder(role: str, folder: Path) -> ModelCard:
         family = "small-qwen"  # with graphs beside its weights it needs no torch
     manifest = Manifest.read(folder)
     coordinates = manifest.coordinates if manifest else None
-    standard = "resized pixels" if kind == "qwen2_5_vl" else "norm1000"
+    standard: Coordinates = "resized pixels" if kind == "qwen2_5_vl" else "norm1000"
+    return _own_card(folder, found, family, (coordinates or standard) if role == "crm" else "none")
+
+
+def _own_card(folder: Path, role: str, family: str, coordinates: Coordinates) -> ModelCard:
     return ModelCard(
         name=role,
         title=folder.name,
-        role=found,
+        role=role,
         family=family,
         description="A model from a folder of this machine.",
-        coordinates=(coordinates or standard) if role == "crm" else "none",
+        coordinates=coordinates,
         answers="box and points" if role == "crm" else "mask",
     )
 

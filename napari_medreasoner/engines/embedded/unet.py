@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -32,8 +33,10 @@ from napari_medreasoner.engines.embedded.window import (
     prompt_planes,
     sampled,
 )
+from napari_medreasoner.engines.models.card import ModelCard
+from napari_medreasoner.engines.options import EngineOptions
 
-__all__ = ["UNetSegmenter"]
+__all__ = ["UNetSegmenter", "load"]
 
 _MARGIN: Final = 1.5
 """Side of the window over the longer side of the box."""
@@ -69,7 +72,20 @@ class _Found:
 
 
 class UNetSegmenter:
-    """Segments from a box, points or both, in 2D and through volumes, on the CPU."""
+    """Segments from a box, points or both, in 2D and through volumes, on the CPU.
+
+    Parameters
+    ----------
+    folder : Path
+        Holds `unet.onnx` and `unet.safetensors`, as `medreasoner-train embedded ship` writes them.
+    info : EngineInfo, optional
+        What it says of itself, where it is not the one that ships.
+
+    Raises
+    ------
+    WeightsError
+        When a file is missing, damaged or does not fit the other.
+    """
 
     info = EngineInfo(
         name="unet",
@@ -84,9 +100,10 @@ class UNetSegmenter:
         volumes=True,
     )
 
-    def __init__(self) -> None:
-        weights = read_weights(SHIPPED / "unet.safetensors")
-        self._network = open_graph(SHIPPED / "unet.onnx", weights)
+    def __init__(self, folder: Path = SHIPPED, info: EngineInfo | None = None) -> None:
+        self.info = info or type(self).info
+        weights = read_weights(folder / "unet.safetensors")
+        self._network = open_graph(folder / "unet.onnx", weights)
 
     def set_image(self, image: NDArray[np.uint8]) -> _Picture:
         """Prepare the picture for being cut."""
@@ -166,6 +183,23 @@ class UNetSegmenter:
             As for `segment`.
         """
         return propagate(self, request)
+
+
+def load(card: ModelCard, folder: Path, options: EngineOptions) -> UNetSegmenter:
+    """Read a network that was trained anew from its folder; it always runs on the CPU.
+
+    Raises
+    ------
+    WeightsError
+        As `UNetSegmenter`.
+    """
+    own = {
+        "name": card.name,
+        "title": card.title,
+        "licence": card.licence,
+        "description": card.description,
+    }
+    return UNetSegmenter(folder, UNetSegmenter.info.model_copy(update=own))
 
 
 def _window(box: Box, points: tuple[Point, ...], margin: float) -> Window:

@@ -22,11 +22,13 @@ from medreasoner_trainer.embedded.segmenter.training import (
     SegmenterRecipe,
     SegmenterTraining,
 )
-from napari_medreasoner.core.errors import ReadError
+from napari_medreasoner.core.errors import ReadError, WeightsError
+from napari_medreasoner.core.geometry import Box, Prompts
 from napari_medreasoner.core.masks import box_of_mask
 from napari_medreasoner.engines.embedded.graphs import open_graph, read_weights
 from napari_medreasoner.engines.embedded.window import CHANNELS, SIDE
 from napari_medreasoner.engines.models.weights import read_tensors
+from napari_medreasoner.engines.registry import create_reasoner, create_segmenter
 from tests.trainer.embedded.sets import opened
 from tests.trainer.training.runs import lines_of
 
@@ -124,6 +126,27 @@ def test_trained_and_shipped_the_network_computes_the_same(data: Path, tmp_path:
     session = open_graph(weights / "unet.onnx", arrays)
     ours = session.run(None, {"planes": planes.numpy()})[0]
     assert np.abs(ours - theirs).max() < 1e-4 * max(1.0, np.abs(theirs).max())
+
+
+def test_a_retrained_network_is_an_engine_by_its_folder(data: Path, tmp_path: Path) -> None:
+    train_segmenter(data, tmp_path / "run", ["open"], SMALL, lambda _: None)
+    weights = tmp_path / "weights"
+    ship_segmenter(tmp_path / "run", weights)
+    retrained = create_segmenter(str(weights))
+    assert (retrained.info.name, retrained.info.title) == ("asm", "weights")
+    prompts = Prompts(box=Box.from_corners(20, 20, 60, 50))
+    picture = np.random.default_rng(0).integers(0, 255, (90, 100, 3), np.uint8)
+    ours, shipped = (
+        engine.segment(engine.set_image(picture), prompts).mask
+        for engine in (retrained, create_segmenter("unet"))
+    )
+    assert ours.any()
+    assert not np.array_equal(ours, shipped)
+    (weights / "unet.safetensors").unlink()
+    with pytest.raises(WeightsError, match=r"unet\.safetensors"):
+        create_segmenter(str(weights))
+    with pytest.raises(WeightsError, match=r"config\.json"):
+        create_reasoner(str(weights))
 
 
 def test_tiers_without_records_are_refused(data: Path, tmp_path: Path) -> None:
